@@ -1,0 +1,266 @@
+"""Captures what attention computed with, through transformers' own extension point.
+
+A function registered with `AttentionInterface` computes each attention output
+with SDPA, as fast and as lean as without us, and hands the queries, keys,
+values, mask and scaling of the call to the session that asked for them. Maps
+are recomputed from those on demand: by head, by rows, never all at once.
+
+What it does not know: models whose attention does not go through the
+interface never call it (`engine.probe` finds them out and refuses them), and
+an argument it has not been taught is an error, never ignored, because it may
+change the map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from engine import errors
+
+NAME = "attention_microscope"
+
+#: Arguments that reach attention functions and do not change the map: `sliding_window` is already in
+#: the mask that we ask for (and is checked against it); the others are bookkeeping of caches and outputs.
+HARMLESS = frozenset({
+    "sliding_window", "output_attentions", "output_hidden_states", "return_dict", "use_cache", "position_ids",
+    "cache_position", "deterministic", "layer_idx", "target_dtype", "num_items_in_batch", "is_decoder", "head_mask",
+    "layer_head_mask", "attention_type",
+})
+
+#: Bytes of scores that a tile of rows may take while maps are reduced.
+TILE_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of an attention function: all that its map follows from.
+
+    Attributes:
+        query: (n_heads, q_len, d_head), after positions where the model rotates.
+        key: (n_kv_heads, k_len, d_head).
+        value: (n_kv_heads, k_len, d_value).
+        mask: None, or (1 or n_heads, q_len, k_len): bool (True = visible) or additive.
+        causal: with no mask, whether key j is visible to query i only for j ≤ i.
+        scaling: multiplier of q·k.
+        softcap: scores pass through softcap·tanh(scores / softcap) before the mask (Gemma 2).
+        sinks: (n_heads,) learned scores of a virtual key that takes mass and has no value (GPT-OSS).
+        bias: None, or (1 or n_heads, q_len, k_len) added to the scaled scores (T5).
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    causal: bool
+    scaling: float
+    softcap: float | None = None
+    sinks: Tensor | None = None
+    bias: Tensor | None = None
+
+    @property
+    def n_heads(self) -> int:
+        return self.query.shape[0]
+
+    @property
+    def q_len(self) -> int:
+        return self.query.shape[1]
+
+    @property
+    def k_len(self) -> int:
+        return self.key.shape[1]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that keeping this call holds, shared masks and biases not counted."""
+        return sum(t.numel() * t.element_size() for t in (self.query, self.key, self.value))
+
+    def kv_head(self, head: int) -> int:
+        """The KV head that query head `head` reads: h // (n_heads // n_kv_heads)."""
+        return head // (self.n_heads // self.key.shape[0])
+
+
+def scores(call: Call, *, heads: slice = slice(None), rows: slice = slice(None)) -> Tensor:
+    """Scaled and masked scores before softmax, (heads, rows, k_len) float32, masked = −inf."""
+    query = call.query[heads, rows].float()
+    key = call.key.float()
+    groups = call.n_heads // key.shape[0]
+    if groups > 1:
+        key = key.repeat_interleave(groups, dim=0)
+    result = query @ key[heads].mT
+    result *= call.scaling
+    if call.softcap is not None:
+        result = call.softcap * torch.tanh(result / call.softcap)
+    if call.bias is not None:
+        result += _rows_of(call.bias, heads, rows).float()
+    if call.mask is None:
+        if call.causal:
+            q_pos = torch.arange(call.q_len, device=result.device)[rows]
+            k_pos = torch.arange(call.k_len, device=result.device)
+            result.masked_fill_(k_pos > q_pos[:, None], -math.inf)
+    elif call.mask.dtype == torch.bool:
+        result.masked_fill_(~_rows_of(call.mask, heads, rows), -math.inf)
+    else:
+        mask = _rows_of(call.mask, heads, rows).float()
+        # Additive masks say "hidden" with the dtype's minimum, which is finite.
+        hidden = mask <= torch.finfo(call.mask.dtype).min / 2
+        result = torch.where(hidden, -math.inf, result + mask)
+    return result
+
+
+def pattern(call: Call, *, heads: slice = slice(None), rows: slice = slice(None)) -> Tensor:
+    """Attention weights, (heads, rows, k_len) float32.
+
+    Rows sum to 1, less the share of a learned sink where the model has one. A
+    row that sees no key is all zeros: it attends to nothing.
+    """
+    return _softmax(call, scores(call, heads=heads, rows=rows), heads)
+
+
+def tiles(call: Call) -> Iterator[tuple[int, Tensor]]:
+    """The pattern of all heads in row tiles: (first row, (n_heads, rows, k_len) float32)."""
+    rows = max(1, TILE_BYTES // (4 * call.n_heads * call.k_len))
+    for start in range(0, call.q_len, rows):
+        yield start, pattern(call, rows=slice(start, min(start + rows, call.q_len)))
+
+
+def mask_kind(call: Call) -> str:
+    """What the mask does: "bidirectional", "causal", "windowed" (some other visibility) or "additive"."""
+    if call.mask is None:
+        return "causal" if call.causal else "bidirectional"
+    if call.mask.dtype != torch.bool:
+        return "additive"
+    mask = call.mask[0]
+    if bool(mask.all()):
+        return "bidirectional"
+    causal = torch.ones_like(mask).tril()
+    return "causal" if mask.shape[0] == mask.shape[1] and torch.equal(mask, causal) else "windowed"
+
+
+@contextmanager
+def session(on_call: Callable[[Call, Tensor], None]) -> Iterator[None]:
+    """Hands every attention call made inside, in this thread, to `on_call`.
+
+    Args:
+        on_call: receives the call and the output that the model went on with,
+            (n_heads, q_len, d_value). It decides what is kept.
+    """
+    token = _session.set(on_call)
+    try:
+        yield
+    finally:
+        _session.reset(token)
+
+
+# A context variable, not a global: Streamlit's sessions are threads of one process.
+_session: ContextVar[Callable[[Call, Tensor], None] | None] = ContextVar("attention session", default=None)
+
+
+def _rows_of(tensor: Tensor, heads: slice, rows: slice) -> Tensor:
+    return tensor[:, rows] if tensor.shape[0] == 1 else tensor[heads, rows]
+
+
+def _softmax(call: Call, result: Tensor, heads: slice) -> Tensor:
+    if call.sinks is not None:
+        sink = call.sinks.float()[heads, None, None].expand(-1, result.shape[1], 1)
+        return torch.cat([result, sink], dim=-1).softmax(dim=-1)[..., :-1]
+    weights = result.softmax(dim=-1)
+    if call.mask is not None:
+        weights.nan_to_num_(nan=0.0)
+    return weights
+
+
+def _call(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *,
+          scaling: float | None, is_causal: bool | None, extra: dict) -> Call:
+    unknown = sorted(
+        name for name, given in extra.items()
+        if name not in HARMLESS | {"softcap", "s_aux", "sinks", "position_bias"} and given is not None
+        and given is not False
+    )
+    if unknown:
+        raise errors.ModelRefused(
+            "attention whose every argument is known", got=f"the argument(s) {', '.join(unknown)}",
+            next_step="This model's maps can't be trusted here; choose another model.",
+            code="attention_argument", argument=", ".join(unknown), module=type(module).__name__,
+        )
+    window = extra.get("sliding_window")
+    if window is not None and mask is None and query.shape[2] > 1 and key.shape[2] > window:
+        raise errors.ModelRefused(
+            f"a mask that carries the sliding window of {window} tokens", got="no mask",
+            next_step="This model's maps can't be trusted here; choose another model.",
+            code="window_without_mask", window=window, module=type(module).__name__,
+        )
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    sinks = extra.get("s_aux") if extra.get("s_aux") is not None else extra.get("sinks")
+    bias = extra.get("position_bias")
+    return Call(
+        query=query[0].detach(), key=key[0].detach(), value=value[0].detach(),
+        mask=None if mask is None else mask[0].detach(),
+        causal=bool(causal) and query.shape[2] > 1,
+        scaling=float(scaling) if scaling is not None else query.shape[-1] ** -0.5,
+        softcap=extra.get("softcap"),
+        sinks=None if sinks is None else sinks.detach().reshape(-1),
+        bias=None if bias is None else bias[0].detach(),
+    )
+
+
+def _exact(call: Call) -> Tensor:
+    """The output by our own arithmetic, (n_heads, q_len, d_value), for what SDPA has no argument for."""
+    value = call.value.repeat_interleave(call.n_heads // call.value.shape[0], dim=0)
+    return torch.cat([weights.to(value.dtype) @ value for _, weights in tiles(call)], dim=1)
+
+
+def _bias_and_mask(bias: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
+    """The position bias with the mask folded in, as SDPA's additive mask, (batch, n_heads, q_len, k_len)."""
+    if mask is None and causal:
+        mask = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).tril()
+    if mask is None:
+        return bias
+    if mask.dtype == torch.bool:
+        return bias.masked_fill(~mask, torch.finfo(bias.dtype).min)
+    return bias + mask
+
+
+def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *,
+               dropout: float = 0.0, scaling: float | None = None, is_causal: bool | None = None,
+               **extra) -> tuple[Tensor, None]:
+    """The registered attention function: (batch, heads, length, d) in, (batch, q_len, n_heads, d_value) out."""
+    observer = _session.get()
+    call = None
+    ours = extra.get("softcap") is not None or extra.get("s_aux") is not None or extra.get("sinks") is not None
+    if observer is not None or ours:
+        call = _call(module, query, key, value, attention_mask, scaling=scaling, is_causal=is_causal, extra=extra)
+    if ours:
+        parts = [call] + [
+            _call(module, query[i:], key[i:], value[i:],
+                  None if attention_mask is None else attention_mask[min(i, len(attention_mask) - 1):],
+                  scaling=scaling, is_causal=is_causal, extra=extra)
+            for i in range(1, query.shape[0])
+        ]
+        output = torch.stack([_exact(part) for part in parts]).transpose(1, 2).contiguous()
+    else:
+        if (bias := extra.get("position_bias")) is not None:
+            causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+            attention_mask = _bias_and_mask(bias, attention_mask, causal=bool(causal) and query.shape[2] > 1)
+            is_causal = False
+        output, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal,
+        )
+    if observer is not None:
+        if query.shape[0] != 1:
+            raise ValueError(f"A session captures one sequence at a time; got a batch of {query.shape[0]}.")
+        observer(call, output[0].transpose(0, 1))
+    return output, None
+
+
+AttentionInterface.register(NAME, _attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
