@@ -1,0 +1,26 @@
+"""The Attention Microscope: page settings, language and the list of pages. No logic.
+
+    streamlit run app.py
+"""
+
+from pathlib import Path
+
+import streamlit as st
+
+from pages.widgets import language, style
+
+_ = language.translator(language.choose())
+
+page = st.navigation(
+    [
+        st.Page("pages/attention.py", title=_("Attention"), url_path="attention", default=True),
+    ],
+    position="top",
+)
+st.set_page_config(
+    page_title=f"{page.title} · {_('The Attention Microscope')}",
+    page_icon=str(Path(__file__).parent / "assets" / "favicon.svg"),
+    layout="wide",
+)
+style.apply()
+page.run()

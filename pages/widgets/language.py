@@ -1,0 +1,85 @@
+"""The interface's language: which one, the control that changes it, and its texts.
+
+The language stands in the address as `?lang=zh` or `?lang=en`, always, so that
+a permalink opens in the language it was made in. On a first visit without it,
+the browser's own preference decides. Catalogues are gettext's; the texts in the
+source are English, so English needs none. Knows nothing of what the texts say.
+"""
+
+from __future__ import annotations
+
+import gettext
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import streamlit as st
+
+Translate = Callable[[str], str]
+
+DOMAIN = "microscope"
+LOCALES = Path(__file__).resolve().parents[2] / "assets" / "locales"
+PARAMETER = "lang"
+WIDGET = "language"
+_WRITTEN = "language_in_address"
+
+
+@dataclass(frozen=True)
+class Language:
+    """One language of the interface.
+
+    Attributes:
+        code: as it stands in the address.
+        locale: folder of its catalogue under assets/locales; also Babel's name.
+        name: as its own readers write it; the same in every interface language.
+    """
+
+    code: str
+    locale: str
+    name: str
+
+
+CHINESE = Language("zh", "zh_CN", "中文")
+ENGLISH = Language("en", "en", "English")
+LANGUAGES = (CHINESE, ENGLISH)
+
+
+def by_code(code: str | None) -> Language | None:
+    """The language of `code`, or None if it is not one of the interface's."""
+    return next((language for language in LANGUAGES if language.code == code), None)
+
+
+def preferred(locale: str | None) -> Language:
+    """The language for a browser's `locale`, such as "zh-TW"; English for any other or for none."""
+    return CHINESE if (locale or "").lower().split("-")[0].split("_")[0] == "zh" else ENGLISH
+
+
+def choose() -> Language:
+    """Draws the language control and returns what stands in it; call before `st.navigation`."""
+    address = st.query_params.get(PARAMETER)
+    # The address wins when it is not what we wrote there: a link was opened, or the history moved.
+    if WIDGET not in st.session_state or address not in (None, st.session_state.get(_WRITTEN)):
+        named = by_code(address) or by_code(st.session_state.get(WIDGET))
+        st.session_state[WIDGET] = (named or preferred(st.context.locale)).code
+    with st.container(key="language-bar", horizontal=True, horizontal_alignment="right"):
+        code = st.segmented_control(
+            "中文 / English",
+            [language.code for language in LANGUAGES],
+            format_func=lambda code: by_code(code).name,
+            key=WIDGET,
+            required=True,
+            label_visibility="collapsed",
+        )
+    if address != code:
+        st.query_params[PARAMETER] = code
+    st.session_state[_WRITTEN] = code
+    return by_code(code)
+
+
+@cache
+def translator(language: Language) -> Translate:
+    """The function that pages call `_`: an English text in, the text in `language` out."""
+    if language == ENGLISH:
+        return gettext.NullTranslations().gettext
+    return gettext.translation(DOMAIN, LOCALES, languages=[language.locale]).gettext

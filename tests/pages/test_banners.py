@@ -1,0 +1,120 @@
+"""Errors reach a person in their language, whole, and never as Markdown or HTML."""
+
+from __future__ import annotations
+
+import ast
+import logging
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from engine import errors
+from pages.widgets import banners, error_texts, language
+
+ENGINE = Path(__file__).resolve().parents[2] / "engine"
+FIXED = {"got", "next_step", "code", "expected"}
+
+
+def ends(node: ast.expr) -> list[ast.expr]:
+    """The expressions that a conditional expression may come to; any other is its own end."""
+    return ends(node.body) + ends(node.orelse) if isinstance(node, ast.IfExp) else [node]
+
+
+def raised() -> list[tuple[str, str, set[str]]]:
+    """(place, code, names of numbers) of every error that the engine's sources build with a constant code."""
+    found = []
+    for path in sorted(ENGINE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            keywords = {keyword.arg: keyword.value for keyword in getattr(node, "keywords", [])}
+            if isinstance(node, ast.Call) and "code" in keywords:
+                place = f"{path.relative_to(ENGINE)}:{node.lineno}"
+                numbers = {name or "**" for name in keywords} - FIXED
+                # Also both ends of `code="a" if … else "b"`.
+                codes = [part.value for part in ends(keywords["code"]) if isinstance(part, ast.Constant)]
+                found += [(place, code, numbers) for code in codes]
+    return found
+
+
+def test_every_error_of_the_engine_has_its_texts():
+    assert {code for _place, code, _numbers in raised()} - error_texts.BY_CODE.keys() == set()
+
+
+def test_texts_name_only_values_that_the_error_carries():
+    for place, code, numbers in raised():
+        if code in error_texts.BY_CODE and "**" not in numbers:
+            assert error_texts.placeholders(error_texts.BY_CODE[code]) <= numbers, f"{place} {code}"
+
+
+def test_no_texts_for_errors_that_do_not_exist():
+    assert error_texts.BY_CODE.keys() - {code for _place, code, _numbers in raised()} == set()
+
+
+def test_the_search_finds_the_engines_errors():
+    assert "unknown_stream" in {code for _place, code, _numbers in raised()}
+
+
+def test_known_code_is_shown_in_the_interfaces_language():
+    error = errors.InvalidPrompt("x", got="y", next_step="z", code="unknown_stream", stream="both")
+    chinese = banners.error_parts(error, language.translator(language.CHINESE))
+    english = banners.error_parts(error, language.translator(language.ENGLISH))
+    assert chinese[1] == english[1] == "both"
+    assert chinese[2] != english[2]
+
+
+@pytest.mark.parametrize("code", ["no_such_code", "unknown_stream"])
+def test_unknown_code_or_missing_value_falls_back_to_the_errors_own_texts(code):
+    error = errors.InvalidPrompt("a *stream*", got="<b>", next_step="Go on.", code=code)
+    assert banners.error_parts(error, language.translator(language.CHINESE)) == (
+        r"a \*stream\*", r"\<b\>", r"Go on\.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("characters", 10_000, "10,000"), ("needed_bytes", 1536, "1.5 KiB"), ("needed_bytes", 0, "0 B"),
+        ("free_memory", 3 * 2**30, "3.0 GiB"), ("error", 0.000123456, "0.000123"), ("names", ("a", "b"), "a, b"),
+        ("text", "x" * 301, "x" * 300 + " … (+1)"), ("flag", True, "True"),
+    ],
+)
+def test_values_are_readable(name, value, expected):
+    assert banners.readable(name, value) == expected
+
+
+def test_banner_shows_markdown_as_typed():
+    def script():
+        from engine import errors
+        from pages.widgets import banners
+
+        hostile = "![x](http://example.com/x.png) **bold** <script>alert(1)</script>\n# title"
+        error = errors.ModelNotFound("a model", got=hostile, next_step="Stop.", code="no_such_code")
+        banners.show_error(error, lambda text: text)
+        banners.show_busy(errors.Busy("room", got="9 waiting", next_step="Wait.", code="none"), lambda text: text)
+        banners.show_notes(["surrogates_replaced", "brand_new"], lambda text: text)
+
+    test = AppTest.from_function(script, default_timeout=20).run()
+    assert not test.exception
+    body = test.error[0].value
+    assert r"\!\[x\]\(http\:\/\/example\.com\/x\.png\)" in body and r"\<script\>" in body
+    assert "There is no such model" in body and "\n# " not in body
+    assert "9 waiting" in test.warning[0].value
+    assert [info.value for info in test.info][1] == r"brand\_new"
+
+
+def test_unexpected_error_shows_an_id_and_logs_the_rest(caplog):
+    def script():
+        from pages.widgets import banners
+
+        try:
+            raise ValueError("secret detail")
+        except ValueError as error:
+            banners.show_unexpected(error, lambda text: text)
+
+    with caplog.at_level(logging.ERROR):
+        test = AppTest.from_function(script, default_timeout=20).run()
+    body = test.error[0].value
+    assert "secret detail" not in body
+    record = next(record for record in caplog.records if record.name == "attention_microscope")
+    assert record.args[0] in body
+    assert "secret detail" in str(record.exc_info[1])
