@@ -1,0 +1,186 @@
+"""The running app and a Chromium to drive it with.
+
+`app` starts the real app as a person would, on a free port, with an empty
+models folder; `page` is a fresh browser context whose test fails on any request
+to another host and on any console error. Knows nothing of what the pages show.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.find_browser import find_installed
+
+FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parents[1]
+START_SECONDS = 60
+SETTLE_SECONDS = 30
+LOG_CHARACTERS = 6_000
+CHROMIUM_ARGUMENTS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+)
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+SETTLED = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+
+
+@dataclass(frozen=True)
+class App:
+    """The running app: its address, its log file, and the models folder it reads."""
+
+    url: str
+    log: Path
+    models: Path
+
+    def log_tail(self) -> str:
+        """The end of what the app has written so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")[-LOG_CHARACTERS:]
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Everything in this folder needs a browser."""
+    item.add_marker(pytest.mark.browser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """Puts the app's log under a failed test."""
+    report = yield
+    app = getattr(item, "funcargs", {}).get("app")
+    if report.failed and app is not None:
+        report.sections.append(("log of the app", app.log_tail()))
+    return report
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until_healthy(url: str, process: subprocess.Popen) -> None:
+    """Returns once the app answers; raises TimeoutError, or RuntimeError when it has ended."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the app ended with status {process.returncode}")
+        try:
+            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            time.sleep(0.2)
+    raise TimeoutError(f"the app did not answer within {START_SECONDS} s")
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The real app on a free port; it is stopped when the session ends."""
+    folder = tmp_path_factory.mktemp("app")
+    models = folder / "models"
+    models.mkdir()
+    port = free_port()
+    running = App(f"http://127.0.0.1:{port}", folder / "app.log", models)
+    environment = os.environ | {
+        "ATTENTION_MODELS": str(models), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1",
+    }
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    with running.log.open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        try:
+            wait_until_healthy(running.url, process)
+        except (RuntimeError, TimeoutError) as error:
+            pytest.fail(f"{error}; its log:\n{running.log_tail()}", pytrace=False)
+        yield running
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture(scope="session")
+def app_url(app: App) -> str:
+    """Where the running app answers, without a trailing slash."""
+    return app.url
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium: the installed one, or the one `make test` has fetched (BROWSER_PATH)."""
+    from playwright.sync_api import sync_playwright
+
+    path = find_installed()
+    if path is None:
+        pytest.fail("Expected a Chromium; found none. `make test` gets one; BROWSER_PATH names one.", pytrace=False)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_ARGUMENTS))
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def context(browser):
+    """A fresh browser context, 1280 px wide, English, light; every request to another host is stopped and reported."""
+    fresh = browser.new_context(
+        viewport={"width": 1280, "height": 900}, locale="en-GB", color_scheme="light", accept_downloads=True,
+    )
+    fresh.set_default_timeout(SETTLE_SECONDS * 1000)
+    foreign: list[str] = []
+
+    def judge(route) -> None:
+        url = route.request.url
+        if urlsplit(url).hostname in LOOPBACK:
+            route.continue_()
+        else:
+            foreign.append(url)
+            route.abort()
+
+    fresh.route(lambda url: urlsplit(url).scheme in {"http", "https"}, judge)
+    yield fresh
+    fresh.close()
+    assert not foreign, f"requests left this machine: {foreign}"
+
+
+@pytest.fixture
+def page(context):
+    """A fresh page; errors on its console or in its scripts fail the test."""
+    complaints: list[str] = []
+
+    def listen(opened) -> None:
+        opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        opened.on("pageerror", lambda error: complaints.append(str(error)))
+
+    context.on("page", listen)
+    yield context.new_page()
+    assert not complaints, f"errors on the browser's console: {complaints}"
+
+
+@pytest.fixture
+def settled():
+    """The function that waits until the app has finished its run: `settled(page)`."""
+
+    def wait(page) -> None:
+        # A rerun starts a moment after the click that causes it; give it that moment.
+        page.wait_for_timeout(150)
+        page.wait_for_selector(SETTLED, state="attached", timeout=SETTLE_SECONDS * 1000)
+
+    return wait

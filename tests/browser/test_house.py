@@ -1,0 +1,48 @@
+"""The house around the pages: the app starts, speaks two languages, and keeps to itself."""
+
+from __future__ import annotations
+
+import urllib.request
+
+
+def test_first_visit_follows_the_browsers_language(browser, app_url, settled):
+    for locale, title in (("zh-CN", "注意力"), ("de-DE", "Attention")):
+        context = browser.new_context(locale=locale)
+        page = context.new_page()
+        page.goto(app_url)
+        settled(page)
+        page.wait_for_function("title => document.title.startsWith(title)", arg=title)
+        context.close()
+
+
+def test_language_switch_changes_title_and_address(page, app_url, settled):
+    page.goto(app_url)
+    settled(page)
+    page.wait_for_function("document.title.startsWith('Attention')")
+    page.get_by_role("radio", name="中文").or_(page.get_by_role("button", name="中文")).first.click()
+    page.wait_for_function("document.title.startsWith('注意力')")
+    assert "lang=zh" in page.url
+    page.reload()
+    settled(page)
+    page.wait_for_function("document.title.startsWith('注意力')")
+
+
+def test_address_decides_the_language(page, app_url, settled):
+    page.goto(f"{app_url}/?lang=zh")
+    settled(page)
+    page.wait_for_function("document.title.startsWith('注意力')")
+    page.goto(f"{app_url}/?lang=nonsense")
+    settled(page)
+    page.wait_for_function("document.title.startsWith('Attention')")
+    assert "lang=en" in page.url
+
+
+def test_favicon_is_our_own(page, app_url, settled):
+    page.goto(app_url)
+    settled(page)
+    page.wait_for_function("document.querySelector('link[rel~=icon]').href.startsWith('data:image/svg+xml')")
+
+
+def test_listens_on_loopback_and_names_no_foreign_origin(app_url):
+    with urllib.request.urlopen(f"{app_url}/_stcore/health", timeout=5) as answer:
+        assert answer.headers.get("Access-Control-Allow-Origin") != "*"
