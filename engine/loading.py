@@ -1,0 +1,308 @@
+"""Turns a model directory into a model ready to run, or says plainly why not.
+
+Only safetensors are opened and no code that comes with a model is ever run.
+A checkpoint must fit its architecture exactly: weights that are missing would
+be random, and a picture of random weights would be a lie. It does not know
+whether the attention can be captured (the probe does) nor where the directory
+came from (`engine.source` does).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers.utils import logging as transformers_logging
+
+from engine import catalogue, errors, limits, memory, weights
+from engine.types import Progress
+
+#: Files of which at least one must be there; without any, transformers invents an empty vocabulary.
+TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+    "source.spm",
+)
+#: On a GPU, float32 weights may take this share of the free memory; beyond it the checkpoint's own type is kept.
+FLOAT32_SHARE = 0.5
+#: Heads over whole sentences, which no attention reads: a checkpoint may carry one more or one less of them.
+_SENTENCE_HEADS = re.compile(r"(^|\.)(pooler|seq_relationship|pre_classifier|classifier|qa_outputs)\.")
+_NAMES_SHOWN = 3
+#: What transformers, tokenizers, safetensors and torch raise over a directory they cannot use.
+_LOAD_ERRORS = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ImportError, RuntimeError, SafetensorError,
+    RecursionError,
+)
+#: One load at a time: each is checked against the memory that the one before it has really taken.
+_LOADING = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model in memory. It holds live torch objects and never crosses the engine's boundary.
+
+    Attributes:
+        model: in eval mode, without gradients.
+        tokenizer: the model's fast tokenizer.
+        family: "encoder-decoder", "decoder-only" or "encoder-only".
+        config: the model's config.
+        bytes: what its parameters and buffers take, tied ones once.
+        revision: the hub's commit, or "sha256:…" of the weight files.
+        dtype: the type the weights are held in, e.g. "float32".
+        device: where they are.
+    """
+
+    model: transformers.PreTrainedModel
+    tokenizer: transformers.PreTrainedTokenizerBase
+    family: str
+    config: transformers.PretrainedConfig
+    bytes: int
+    revision: str
+    dtype: str
+    device: str
+
+
+def check_config(config: dict[str, Any]) -> str:
+    """The family of the model that a parsed config.json describes.
+
+    Raises:
+        errors.ModelRefused: it wants code of its own, is quantised, or is no text model.
+    """
+    if config.get("auto_map"):
+        raise errors.ModelRefused(
+            "an architecture that transformers itself contains", got="a model that brings its own code (auto_map)",
+            next_step="Choose a model without remote code: running it could do anything on this machine.",
+            code="remote_code",
+        )
+    if config.get("quantization_config"):
+        raise errors.ModelRefused(
+            "weights in float32, float16 or bfloat16", got="a quantised checkpoint",
+            next_step="Choose the unquantised version of the model.", code="quantised",
+        )
+    family = catalogue.family(config)
+    if not family:
+        model_type = str(config.get("model_type", "")) or "none"
+        raise errors.ModelRefused(
+            "a text model of a type that transformers knows", got=f"model type {model_type}",
+            next_step="Text models only: choose an encoder–decoder, a decoder or an encoder for text.",
+            code="not_a_text_model", model_type=model_type,
+        )
+    return family
+
+
+def predicted_bytes(path: Path, *, device: str) -> int:
+    """Bytes the weights of the directory `path` will take on `device`, from their headers alone.
+
+    Raises:
+        errors.ModelRefused: no safetensors, or damaged ones.
+    """
+    tensors = weights.headers(path)
+    return _plan(tensors, device, memory.free_bytes(device))[1]
+
+
+def _plan(tensors: dict[str, weights.Tensor], device: str, free: int) -> tuple[str, int]:
+    """(dtype, bytes) in which the weights will be held on a device with `free` bytes."""
+    as_float32 = weights.float_bytes(tensors, element_bytes=4)
+    if not device.startswith("cuda") or as_float32 <= free * FLOAT32_SHARE:
+        return "float32", as_float32
+    dtype = weights.stored_dtype(tensors)
+    return dtype, weights.float_bytes(tensors, element_bytes=4 if dtype == "float32" else 2)
+
+
+def load(
+    path: Path, *, device: str, on_progress: Callable[[Progress], None] = lambda progress: None,
+    headroom: float = limits.DEFAULT.memory_headroom,
+) -> Loaded:
+    """Load the model directory `path` onto `device`.
+
+    On the CPU weights are held in float32 whatever the checkpoint stores; on a
+    GPU too, unless that would take more than half of its free memory.
+
+    Args:
+        path: a directory with config.json, safetensors and a tokenizer.
+        device: "cpu", "cuda" or "cuda:<index>".
+        on_progress: told "loading" once, before the work.
+        headroom: share of the free memory that the weights may take.
+
+    Raises:
+        errors.ModelRefused: unsafe, damaged, incomplete, or not a text model.
+        errors.OverBudget: the weights would not fit; nothing was loaded.
+        errors.OutOfMemory: the GPU ran out all the same; what was taken is freed.
+    """
+    on_progress(Progress("loading"))
+    config = catalogue.read_config(path)
+    family = check_config(config)
+    _check_files(path)
+    tensors = weights.headers(path)
+    with _LOADING:
+        free = memory.free_bytes(device)
+        dtype, needed = _plan(tensors, device, free)
+        _check_budget(path.name, needed, free, headroom, device)
+        with _quiet():
+            tokenizer = _tokenizer(path)
+            model = _model(path, config, family, dtype)
+        _place(model, device)
+    return Loaded(
+        model=model, tokenizer=tokenizer, family=family, config=model.config, bytes=_bytes(model),
+        revision=_revision(path), dtype=dtype, device=device,
+    )
+
+
+def _check_files(path: Path) -> None:
+    if (path / "adapter_config.json").exists():
+        raise _refuse(
+            "a whole model", "an adapter, which needs another model's weights",
+            "Merge the adapter into its model and save the result.", "adapter",
+        )
+    if not any((path / name).is_file() for name in TOKENIZER_FILES):
+        raise _refuse(
+            "a tokenizer beside the weights", f"no tokenizer files in {path.name}",
+            "Put the model's tokenizer.json into its folder.", "tokenizer_missing",
+        )
+    tokenizer_config = path / "tokenizer_config.json"
+    if tokenizer_config.is_file() and '"auto_map"' in tokenizer_config.read_text(encoding="utf-8", errors="replace"):
+        raise _refuse(
+            "a stock tokenizer", "a tokenizer that brings its own code (auto_map)",
+            "Choose a model without remote code.", "remote_code",
+        )
+
+
+def _refuse(expected: str, got: str, next_step: str, code: str, **numbers: Any) -> errors.ModelRefused:
+    return errors.ModelRefused(expected, got=got, next_step=next_step, code=code, **numbers)
+
+
+def _check_budget(name: str, needed: int, free: int, headroom: float, device: str) -> None:
+    allowed = int(free * headroom)
+    if needed > allowed:
+        raise errors.OverBudget(
+            f"the weights of {name} to fit into {allowed / 2**20:,.0f} MiB ({headroom:.0%} of what {device} has free)",
+            got=f"{needed / 2**20:,.0f} MiB", next_step="Choose a smaller model, or close what else uses the memory.",
+            code="weights_over_budget", needed_bytes=needed, allowed_bytes=allowed, free_bytes=free, device=device,
+        )
+
+
+def _tokenizer(path: Path) -> transformers.PreTrainedTokenizerBase:
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            path, use_fast=True, trust_remote_code=False, local_files_only=True)
+    except Exception as error:
+        # The tokenizers library raises bare Exception over a malformed tokenizer.json, so the type is looked at here.
+        if type(error) is not Exception and not isinstance(error, _LOAD_ERRORS):
+            raise
+        raise _refuse(
+            "a tokenizer that transformers can open", _first_line(error),
+            "Put the model's own tokenizer.json into its folder.", "tokenizer_unreadable", detail=_first_line(error),
+        ) from error
+    if not tokenizer.is_fast:
+        raise _refuse(
+            "a fast tokenizer, which knows the characters each token stands for",
+            f"the slow {type(tokenizer).__name__}", "Choose a model that has a tokenizer.json.", "tokenizer_slow",
+            tokenizer=type(tokenizer).__name__,
+        )
+    return tokenizer
+
+
+def _model(path: Path, config: dict[str, Any], family: str, dtype: str) -> transformers.PreTrainedModel:
+    try:
+        model, report = _class(config, family).from_pretrained(
+            path, use_safetensors=True, trust_remote_code=False, local_files_only=True,
+            dtype=getattr(torch, dtype), output_loading_info=True,
+        )
+    except _LOAD_ERRORS as error:
+        raise _refuse(
+            "a checkpoint that transformers can open", f"{type(error).__name__}: {_first_line(error)}",
+            "Check that config.json and the weights belong together, or choose another model.",
+            "checkpoint_unreadable", detail=_first_line(error),
+        ) from error
+    _check_report(report)
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def _class(config: dict[str, Any], family: str) -> type:
+    if family == "encoder-decoder":
+        return transformers.AutoModelForSeq2SeqLM
+    if family == "decoder-only":
+        return transformers.AutoModelForCausalLM
+    names = [str(name) for name in config.get("architectures") or []]
+    # BERT's and ELECTRA's pretraining classes hold the masked-language head too.
+    if any(name.endswith(("ForMaskedLM", "BertForPreTraining")) for name in names):
+        return transformers.AutoModelForMaskedLM
+    return transformers.AutoModel
+
+
+def _check_report(report: dict[str, Any]) -> None:
+    """Refuse weights that do not fit. Tied weights are no longer among the missing when transformers reports."""
+    missing = _outside_sentence_heads(report["missing_keys"])
+    unexpected = _outside_sentence_heads(report["unexpected_keys"])
+    mismatched = sorted({str(entry[0]) for entry in report["mismatched_keys"]})
+    faults = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
+    told = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in faults.items() if names]
+    if told or report["error_msgs"]:
+        detail = "; ".join(told) or _listed(report["error_msgs"])
+        raise _refuse(
+            "weights that fit the architecture exactly", detail,
+            "Choose a checkpoint saved with this architecture; missing weights would be random numbers.",
+            "weights_mismatch", detail=detail, missing=len(missing), unexpected=len(unexpected),
+            mismatched=len(mismatched),
+        )
+
+
+def _outside_sentence_heads(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if not _SENTENCE_HEADS.search(name))
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_NAMES_SHOWN]) + (", …" if len(names) > _NAMES_SHOWN else "")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _place(model: transformers.PreTrainedModel, device: str) -> None:
+    try:
+        model.to(device)
+    except torch.OutOfMemoryError as error:
+        model.to("cpu")
+        torch.cuda.empty_cache()
+        raise errors.OutOfMemory(
+            f"the weights to fit on {device}", got="out of memory while moving them",
+            next_step="Close what else uses the GPU, or choose a smaller model.", code="weights_out_of_memory",
+            device=device,
+        ) from error
+
+
+def _bytes(model: transformers.PreTrainedModel) -> int:
+    tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def _revision(path: Path) -> str:
+    """The commit, when `path` is a snapshot in the hub's cache; else the weights' hash."""
+    if path.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", path.name):
+        return path.name
+    return weights.digest(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars or reports on stderr meanwhile; the settings are put back after. Called under _LOADING."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(transformers_logging.CRITICAL)
+    if bars:
+        transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
