@@ -1,0 +1,98 @@
+"""A private copy of a tokenizer's backend, so that no setting is shared between threads.
+
+Whether special tokens in a text are read as such, truncation and padding are
+mutable settings of the backend; two sessions that set them in turn would read
+each other's. The copy is configured once and then only read.
+
+Does not know when a tokenizer gains tokens after its first use here; only a
+change of its template (a switched language) makes a new copy.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+import weakref
+
+import tokenizers
+
+from engine import errors
+from engine.glyphs import is_han
+
+#: A lowest score is a floor, given to characters on purpose, when at least this many share it.
+_FLOOR_SHARED_BY = 3
+
+
+class Backend:
+    """What this module needs of a tokenizer, copied once, so that its settings are nobody else's."""
+
+    def __init__(self, tokenizer, state: bytes) -> None:
+        self.state = state
+        self.as_text = _configured(tokenizer.backend_tokenizer, specials_as_text=True)
+        self.with_specials = (
+            _configured(tokenizer.backend_tokenizer, specials_as_text=False) if tokenizer.mask_token else self.as_text
+        )
+        added = self.as_text.get_added_tokens_decoder()
+        self.unknown_id = tokenizer.unk_token_id
+        roles = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.cls_token_id,
+                 tokenizer.sep_token_id, tokenizer.mask_token_id)
+        self.specials = frozenset(token.content for token in added.values() if token.special and token.content.strip())
+        self.special_ids = frozenset(
+            id_ for id_, token in added.items() if token.special and (id_ != self.unknown_id or id_ in roles)
+        )
+        self.floor_ids = _floor_ids(self.as_text)
+
+    def name(self, id_: int) -> str:
+        """The vocabulary entry of `id_`, or its number where the vocabulary ends before it."""
+        return (self.as_text.id_to_token(id_) if 0 <= id_ < 2**32 else None) or f"⟨{id_}⟩"
+
+
+_BACKENDS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+_BACKENDS_LOCK = threading.Lock()
+
+
+def backend_of(tokenizer) -> Backend:
+    """The tokenizer's copy, made at first use. Raises ModelRefused when it isn't a fast one (code "slow_tokenizer")."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise errors.ModelRefused(
+            "a fast tokenizer, which says which characters each token came from", got=type(tokenizer).__name__,
+            next_step="Choose a model that ships a tokenizer.json.", code="slow_tokenizer",
+            tokenizer=type(tokenizer).__name__,
+        )
+    processor = tokenizer.backend_tokenizer.post_processor
+    # Switching a multilingual tokenizer's language swaps its post-processor, and thereby makes the copy stale.
+    state = b"" if processor is None else processor.__getstate__()
+    with _BACKENDS_LOCK:
+        kept = _BACKENDS.get(tokenizer)
+        if kept is None or kept.state != state:
+            kept = _BACKENDS[tokenizer] = Backend(tokenizer, state)
+        return kept
+
+
+def _configured(original: tokenizers.Tokenizer, *, specials_as_text: bool) -> tokenizers.Tokenizer:
+    backend = copy.deepcopy(original)
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = specials_as_text
+    return backend
+
+
+def _floor_ids(backend: tokenizers.Tokenizer) -> frozenset[int]:
+    """Single letters that a Unigram vocabulary knows only as characters: they share the lowest score of their kind.
+
+    Han characters and other letters are two kinds, since a lexicon may give
+    them different floors. A lowest score that hardly any entry has is no floor:
+    trained vocabularies have a lowest score too.
+    """
+    if type(backend.model).__name__ != "Unigram":
+        return frozenset()
+    vocabulary = json.loads(backend.model.__getstate__())["vocab"]
+    floors: set[int] = set()
+    for of_kind in (is_han, lambda char: not is_han(char)):
+        scores = {id_: score for id_, (entry, score) in enumerate(vocabulary)
+                  if len(entry) == 1 and entry.isalpha() and of_kind(entry)}
+        lowest = min(scores.values(), default=0.0)
+        at_floor = [id_ for id_, score in scores.items() if score == lowest]
+        floors.update(at_floor if len(at_floor) >= _FLOOR_SHARED_BY else ())
+    return frozenset(floors)

@@ -1,0 +1,111 @@
+"""Patterns reduced to a picture of a given size, block by block, from row tiles.
+
+A block's mean weighs every cell alike, so blocks of unequal size stay right;
+its largest weight keeps single strong cells visible that a mean would wash out.
+Exact (one cell a block) while the axis is no longer than `size`.
+
+Does not know masks: a masked cell counts as weight 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+
+def edges(length: int, size: int) -> np.ndarray:
+    """Block edges over an axis: at most `size` blocks that differ in length by one at most, longer ones first.
+
+    Args:
+        length: of the axis, in positions.
+        size: most blocks wanted, at least 1.
+
+    Returns:
+        (blocks + 1,) int64: block b covers [edges[b], edges[b + 1]).
+    """
+    if size < 1:
+        raise ValueError(f"a picture needs at least one block; got size={size}")
+    blocks = min(length, size)
+    if not blocks:
+        return np.zeros(1, np.int64)
+    short, longer = divmod(length, blocks)
+    at = np.arange(blocks + 1)
+    return at * short + np.minimum(at, longer)
+
+
+class Pooler:
+    """Mean- and max-pools the patterns of several heads from consecutive row tiles.
+
+    A region [q0, q1) × [k0, k1) is pooled by making the Pooler for its size and
+    passing tiles cut to it, with rows counted from q0.
+
+    Args:
+        n_heads: heads in every tile.
+        q_len, k_len: of the pattern (or region).
+        size: most rows and most columns of the picture.
+    """
+
+    def __init__(self, n_heads: int, q_len: int, k_len: int, *, size: int) -> None:
+        self.q_edges = edges(q_len, size)
+        self.k_edges = edges(k_len, size)
+        self._shape = (n_heads, len(self.q_edges) - 1, len(self.k_edges) - 1)
+        self._sum: torch.Tensor | None = None
+        self._max: torch.Tensor | None = None
+
+    def add(self, pattern: torch.Tensor, q_start: int) -> None:
+        """Takes in the rows [q_start, q_start + rows) of every head.
+
+        Args:
+            pattern: (n_heads, rows, k_len) float, on any device.
+            q_start: position of the first row.
+        """
+        if self._sum is None:
+            self._sum = torch.zeros(self._shape, device=pattern.device)
+            self._max = torch.zeros(self._shape, device=pattern.device)
+        sums, largest = self._columns(pattern.float())
+        q_end = q_start + pattern.shape[1]
+        first = int(np.searchsorted(self.q_edges, q_start, side="right")) - 1
+        for block in range(first, self._shape[1]):
+            start, end = max(int(self.q_edges[block]), q_start), min(int(self.q_edges[block + 1]), q_end)
+            if start >= end:
+                break
+            rows = slice(start - q_start, end - q_start)
+            self._sum[:, block] += sums[:, rows].sum(1)
+            torch.maximum(self._max[:, block], largest[:, rows].amax(1), out=self._max[:, block])
+
+    def _columns(self, pattern: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum and largest weight of each column block, both (n_heads, rows, columns), through views alone."""
+        columns = self._shape[2]
+        k_len = pattern.shape[2]
+        short, longer = divmod(k_len, columns)
+        if short == 1 and not longer:
+            return pattern, pattern
+        cut = longer * (short + 1)
+        views = [pattern[..., :cut].unflatten(2, (longer, short + 1))] if longer else []
+        views.append(pattern[..., cut:].unflatten(2, (columns - longer, short)))
+        return torch.cat([view.sum(-1) for view in views], -1), torch.cat([view.amax(-1) for view in views], -1)
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and largest weight of each block, both (n_heads, rows, columns) float32."""
+        if self._sum is None:
+            return np.zeros(self._shape, np.float32), np.zeros(self._shape, np.float32)
+        cells = np.diff(self.q_edges)[:, None] * np.diff(self.k_edges)
+        mean = self._sum.cpu().numpy() / cells.astype(np.float32)
+        return mean, self._max.cpu().numpy()
+
+
+def to_uint8(pattern: np.ndarray, visible: np.ndarray | None = None) -> np.ndarray:
+    """Weights as bytes for a canvas: 0 where masked, else 1 … 255 for weights 0 … 1.
+
+    Args:
+        pattern: float array of any shape; NaN counts as masked.
+        visible: bool, broadcastable to `pattern`, False where masked; None when every cell is visible.
+
+    Returns:
+        uint8 of `pattern`'s shape.
+    """
+    shown = ~np.isnan(pattern)
+    if visible is not None:
+        shown = shown & visible
+    weights = np.clip(np.where(shown, pattern, 0), 0, 1)
+    return np.where(shown, 1 + np.rint(weights * 254), 0).astype(np.uint8)
