@@ -9,6 +9,8 @@ Does not know masks: a masked cell counts as weight 0.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -62,28 +64,27 @@ class Pooler:
         if self._sum is None:
             self._sum = torch.zeros(self._shape, device=pattern.device)
             self._max = torch.zeros(self._shape, device=pattern.device)
-        sums, largest = self._columns(pattern.float())
+        pattern = pattern.float()
         q_end = q_start + pattern.shape[1]
         first = int(np.searchsorted(self.q_edges, q_start, side="right")) - 1
         for block in range(first, self._shape[1]):
             start, end = max(int(self.q_edges[block]), q_start), min(int(self.q_edges[block + 1]), q_end)
             if start >= end:
                 break
-            rows = slice(start - q_start, end - q_start)
-            self._sum[:, block] += sums[:, rows].sum(1)
-            torch.maximum(self._max[:, block], largest[:, rows].amax(1), out=self._max[:, block])
+            # Rows first: reducing over them runs along memory, and leaves little to reduce over columns.
+            rows = pattern[:, start - q_start:end - q_start]
+            self._sum[:, block] += self._by_column_block(rows.sum(1), torch.sum)
+            largest = self._by_column_block(rows.amax(1), torch.amax)
+            self._max[:, block] = torch.maximum(self._max[:, block], largest)
 
-    def _columns(self, pattern: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum and largest weight of each column block, both (n_heads, rows, columns), through views alone."""
+    def _by_column_block(self, rows: torch.Tensor, reduce: Callable) -> torch.Tensor:
+        """(n_heads, k_len) reduced over each column block to (n_heads, columns), through views alone."""
         columns = self._shape[2]
-        k_len = pattern.shape[2]
-        short, longer = divmod(k_len, columns)
-        if short == 1 and not longer:
-            return pattern, pattern
+        short, longer = divmod(rows.shape[1], columns)
         cut = longer * (short + 1)
-        views = [pattern[..., :cut].unflatten(2, (longer, short + 1))] if longer else []
-        views.append(pattern[..., cut:].unflatten(2, (columns - longer, short)))
-        return torch.cat([view.sum(-1) for view in views], -1), torch.cat([view.amax(-1) for view in views], -1)
+        long_blocks = rows[:, :cut].unflatten(1, (longer, short + 1))
+        short_blocks = rows[:, cut:].unflatten(1, (columns - longer, short))
+        return torch.cat([reduce(long_blocks, -1), reduce(short_blocks, -1)], 1)
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and largest weight of each block, both (n_heads, rows, columns) float32."""
