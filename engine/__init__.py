@@ -11,12 +11,13 @@ before, so that figures and tests can use the types alone.
 
 from engine import errors, limits
 from engine.types import (
-    Head, HeadSummary, ModelCard, Pooled, Progress, Prompt, Provenance, QueryKeyValue, StreamTokens, Token, Trace, Word,
+    Head, HeadSummary, ModelCard, Pictures, Pooled, Progress, Prompt, Provenance, QueryKeyValue, StreamTokens, Token,
+    Trace, Word,
 )
 
 __all__ = [
-    "Head", "HeadSummary", "LocalEngine", "ModelCard", "Pooled", "Progress", "Prompt", "Provenance", "QueryKeyValue",
-    "StreamTokens", "Token", "Trace", "Word", "errors", "limits",
+    "Head", "HeadSummary", "LocalEngine", "ModelCard", "Pictures", "Pooled", "Progress", "Prompt", "Provenance",
+    "QueryKeyValue", "StreamTokens", "Token", "Trace", "Word", "errors", "limits",
 ]
 
 

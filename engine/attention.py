@@ -133,6 +133,16 @@ def tiles(call: Call) -> Iterator[tuple[int, Tensor]]:
         yield start, pattern(call, rows=slice(start, min(start + rows, call.q_len)))
 
 
+def visible(call: Call, *, rows: slice = slice(None)) -> Tensor:
+    """Which keys a query may see at all, (1 or n_heads, rows, k_len) bool."""
+    if call.mask is None:
+        seen = torch.ones(call.q_len, call.k_len, dtype=torch.bool, device=call.query.device)
+        return (seen.tril() if call.causal else seen)[None, rows]
+    if call.mask.dtype == torch.bool:
+        return call.mask[:, rows]
+    return call.mask[:, rows] > torch.finfo(call.mask.dtype).min / 2
+
+
 def mask_kind(call: Call) -> str:
     """What the mask does: "bidirectional", "causal", "windowed" (some other visibility) or "additive"."""
     if call.mask is None:

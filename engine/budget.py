@@ -1,0 +1,95 @@
+"""Predicts the bytes of a run before it starts, and refuses what would not fit.
+
+The prediction is an upper estimate from the configuration: activations of the
+widest layer, masks, position biases, logits, the KV cache while writing, and
+what the trace keeps. It does not know a model's own scratch space; the
+headroom in `limits` covers that.
+"""
+
+from __future__ import annotations
+
+from engine import errors, memory
+from engine.attention import TILE_BYTES
+from engine.limits import Limits
+
+#: Copies of the hidden state and of the widest layer's activation that are alive at once.
+HIDDEN_COPIES, WIDE_COPIES = 8, 3
+
+
+def first_of(config, *names: str) -> int:
+    """The first of the configuration's `names` that is a positive integer, else 0."""
+    for name in names:
+        value = getattr(config, name, None)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return 0
+
+
+def n_ctx(config) -> int:
+    """The longest sequence the model was made for, in tokens; 0 where positions are relative and unbounded."""
+    if getattr(config, "model_type", "") == "t5":  # n_positions is T5's training length, not a bound
+        return 0
+    return first_of(config, "max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length")
+
+
+def kept_bytes(config, *, lengths: dict[str, int], shape: dict[str, tuple[int, int]], element_bytes: int) -> int:
+    """Bytes of queries, keys and values if every layer of every stream is kept.
+
+    Args:
+        config: transformers' configuration.
+        lengths: sequence length of each side, "encoder" and "decoder".
+        shape: stream → (n_layers, n_heads).
+        element_bytes: of the model's dtype.
+    """
+    d_model = first_of(config, "hidden_size", "d_model", "n_embd")
+    total = 0
+    for stream, (n_layers, n_heads) in shape.items():
+        d_head = first_of(config, "head_dim", "d_kv", "v_head_dim") or d_model // n_heads
+        q_len = lengths["encoder" if stream == "encoder" else "decoder"]
+        k_len = lengths["decoder" if stream == "decoder" else "encoder"]
+        total += n_layers * n_heads * d_head * (q_len + 2 * k_len) * element_bytes
+    return total
+
+
+def run_bytes(config, *, lengths: dict[str, int], shape: dict[str, tuple[int, int]], element_bytes: int,
+              logit_rows: int, beams: int, new_tokens: int) -> int:
+    """Predicted peak bytes of writing and one captured forward pass, without the weights and what is kept.
+
+    Args:
+        config, lengths, shape, element_bytes: as in `kept_bytes`.
+        logit_rows: positions whose logits are computed.
+        beams: sequences written at once.
+        new_tokens: tokens that may be written.
+    """
+    d_model = first_of(config, "hidden_size", "d_model", "n_embd")
+    d_mlp = first_of(config, "intermediate_size", "encoder_ffn_dim", "ffn_dim", "d_ff", "n_inner") or 4 * d_model
+    longest = max(lengths.values())
+    n_layers = sum(layers for layers, _ in shape.values())
+    n_heads = max(heads for _, heads in shape.values())
+    activations = longest * (HIDDEN_COPIES * d_model + WIDE_COPIES * d_mlp) * element_bytes
+    masks = 2 * longest * longest
+    bias = 3 * n_heads * longest * longest * element_bytes if hasattr(config, "relative_attention_num_buckets") else 0
+    logits = (logit_rows + beams) * first_of(config, "vocab_size") * (element_bytes + 4)
+    cache = 2 * n_layers * d_model * (longest + new_tokens) * beams * element_bytes
+    return activations + masks + bias + logits + cache + 4 * TILE_BYTES
+
+
+def check(needed: int, *, device: str, limits: Limits) -> None:
+    """Refuse a run that is predicted not to fit.
+
+    Args:
+        needed: predicted bytes.
+        device: where it would run.
+
+    Raises:
+        OverBudget: more than the headroom's share of the free bytes.
+    """
+    free = memory.free_bytes(device)
+    allowed = int(free * limits.memory_headroom)
+    if needed > allowed:
+        raise errors.OverBudget(
+            f"a run that fits into {allowed / 2**20:,.0f} MiB ({limits.memory_headroom:.0%} of what is free on {device})",
+            got=f"a predicted {needed / 2**20:,.0f} MiB",
+            next_step="Shorten the text, choose a smaller model, or free memory.", code="over_budget",
+            needed=needed, allowed=allowed, free=free, device=device,
+        )

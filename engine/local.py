@@ -1,0 +1,442 @@
+"""The engine that runs on this machine: models in a cache, one worker a model, traces by prompt.
+
+A question about a prompt finds its trace in the cache or runs it: the job
+waits in the model's queue, holds the model for one forward pass, and leaves
+plain arrays. Questions about a kept trace never touch the model. Where a trace
+was too long to keep, the layer asked for is captured again, alone.
+
+It does not know pages or sessions: what it returns depends on the arguments
+only, so any number of threads may ask at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+import transformers
+
+from engine import attention, catalogue, errors, limits, loading, pooled, run, source, text, words
+from engine.attention import Call
+from engine.capture import Captured, Checks, Key, Recorder, Reducer
+from engine.model_cache import ModelCache
+from engine.probe import probe
+from engine.run import Encoded, Live, Report, Written
+from engine.slots import Slot
+from engine.types import (
+    Head, HeadSummary, ModelCard, Pictures, Pooled, Progress, Prompt, Provenance, QueryKeyValue, Stream, StreamTokens,
+    Token, Trace,
+)
+
+T = TypeVar("T")
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets" / "models"
+BACKEND = "attention interface, SDPA"
+
+
+def models_folder() -> Path:
+    """Where a person's own models lie: ATTENTION_MODELS, else ~/.cache/attention-microscope/models."""
+    return Path(os.environ.get("ATTENTION_MODELS") or Path.home() / ".cache" / "attention-microscope" / "models")
+
+
+class Running:
+    """A trace under way. `progress` may be read at any time from any thread."""
+
+    def __init__(self) -> None:
+        self.progress = Progress("queued")
+        self._future: Future[Captured] | None = None
+
+    def report(self, progress: Progress) -> None:
+        """Called by the worker."""
+        self.progress = progress
+
+    @property
+    def done(self) -> bool:
+        """Whether `result` would return or raise at once."""
+        return self._future is not None and self._future.done()
+
+    def result(self, timeout: float | None = None) -> Trace:
+        """The trace; waits for it.
+
+        Raises:
+            EngineError: as the run ended.
+            TimeoutError: not done within `timeout` seconds.
+        """
+        return self._future.result(timeout).trace
+
+
+class LocalEngine:
+    """Runs models on this machine and answers questions about their attention.
+
+    Args:
+        assets: directory of the embedded models.
+        folder: the models folder; default `models_folder()`.
+        device: "cpu", "cuda" or "cuda:0"; default cuda when there is one, else cpu.
+        bounds: what one request may ask for.
+    """
+
+    def __init__(self, *, assets: Path = ASSETS, folder: Path | None = None, device: str | None = None,
+                 bounds: limits.Limits = limits.DEFAULT) -> None:
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.limits = bounds
+        self._assets = Path(assets)
+        self._folder = Path(folder) if folder is not None else models_folder()
+        self._models: ModelCache[Live] = ModelCache(bounds.model_cache_bytes)
+        self._slots: dict[str, Slot] = {}
+        self._captured: OrderedDict[Prompt, Captured] = OrderedDict()
+        self._running: dict[Prompt, Running] = {}
+        self._lock = threading.RLock()
+
+    # --- models ------------------------------------------------------------------------------------------------------
+
+    def models(self) -> tuple[ModelCard, ...]:
+        """The embedded models and those of the models folder; hub ids may be asked for besides."""
+        return catalogue.models(self._assets, self._folder)
+
+    def broken_models(self) -> tuple[catalogue.Broken, ...]:
+        """Folders that look like models and cannot be read, with the reason."""
+        return catalogue.broken(self._assets, self._folder)
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def start(self, prompt: Prompt) -> Running:
+        """Begin a trace, or join the one under way for the same prompt; returns at once.
+
+        Raises:
+            InvalidPrompt: what can be told without the model (name, empty or overlong text).
+            Busy: the model's queue is full.
+        """
+        text.prepare(prompt.text, limit=self.limits.text_characters, what="text")
+        if prompt.target is not None:
+            text.prepare(prompt.target, limit=self.limits.text_characters, what="target")
+        source.resolve(prompt.model, assets=self._assets, folder=self._folder)
+        with self._lock:
+            if prompt in self._running:
+                return self._running[prompt]
+            running = Running()
+            if prompt in self._captured:
+                self._captured.move_to_end(prompt)
+                running.progress = Progress("done")
+                running._future = Future()
+                running._future.set_result(self._captured[prompt])
+                return running
+            running._future = self._slot(prompt.model).submit(partial(self._run, prompt, running.report))
+            self._running[prompt] = running
+        running._future.add_done_callback(lambda _: self._forget(prompt))
+        return running
+
+    def trace(self, prompt: Prompt) -> Trace:
+        """Run `prompt` (or find its run) and return its trace: tokens, output, provenance.
+
+        Raises:
+            EngineError: any of the tree in `engine.errors`.
+        """
+        return self.start(prompt).result()
+
+    # --- one head ----------------------------------------------------------------------------------------------------
+
+    def pattern(self, prompt: Prompt, head: Head) -> np.ndarray:
+        """Attention weights of one head, (q_len, k_len) float32.
+
+        Rows sum to 1, less the share of a learned sink (GPT-OSS); a row that
+        sees no key is all zeros.
+
+        Raises:
+            InvalidPrompt: no such stream, layer or head.
+        """
+        call = self._call(prompt, head)
+        return _array(attention.pattern(call, heads=slice(head.head, head.head + 1))[0])
+
+    def scores(self, prompt: Prompt, head: Head) -> np.ndarray:
+        """Scaled and masked scores before softmax, (q_len, k_len) float32; masked = −inf."""
+        call = self._call(prompt, head)
+        return _array(attention.scores(call, heads=slice(head.head, head.head + 1))[0])
+
+    def visible(self, prompt: Prompt, head: Head) -> np.ndarray:
+        """Which keys each query may see, (q_len, k_len) bool."""
+        seen = attention.visible(self._call(prompt, head))
+        return _array(seen[head.head if seen.shape[0] > 1 else 0].contiguous())
+
+    def query_key_value(self, prompt: Prompt, head: Head) -> QueryKeyValue:
+        """Queries, keys, values and scaling that one head computed with, float32."""
+        call = self._call(prompt, head)
+        kv_head = call.kv_head(head.head)
+        return QueryKeyValue(
+            q=_array(call.query[head.head].float()), k=_array(call.key[kv_head].float()),
+            v=_array(call.value[kv_head].float()), scaling=call.scaling,
+        )
+
+    def pooled(self, prompt: Prompt, head: Head, *, size: int = 512, rows: tuple[int, int] | None = None,
+               columns: tuple[int, int] | None = None) -> Pooled:
+        """One head's pattern reduced to at most (size, size) blocks, never through an n×n array.
+
+        Args:
+            rows, columns: a region [start, end) of query and key positions; default everything.
+
+        Raises:
+            InvalidPrompt: an empty region, or one outside of the pattern.
+        """
+        call = self._call(prompt, head)
+        q0, q1 = _region(rows, call.q_len, "rows")
+        k0, k1 = _region(columns, call.k_len, "columns")
+        pooler = pooled.Pooler(1, q1 - q0, k1 - k0, size=size)
+        step = max(1, attention.TILE_BYTES // (4 * call.k_len))
+        for start in range(q0, q1, step):
+            tile = attention.pattern(call, heads=slice(head.head, head.head + 1),
+                                     rows=slice(start, min(start + step, q1)))
+            pooler.add(tile[:, :, k0:k1], start - q0)
+        mean, largest = pooler.result()
+        return Pooled(mean=mean[0], max=largest[0], q_edges=pooler.q_edges + q0, k_edges=pooler.k_edges + k0)
+
+    # --- all heads ---------------------------------------------------------------------------------------------------
+
+    def summaries(self, prompt: Prompt, stream: Stream) -> HeadSummary:
+        """Statistics and labels of every head of `stream`, arrays (n_layers, n_heads)."""
+        return self._reduced(prompt, stream).summaries[stream]
+
+    def pictures(self, prompt: Prompt, stream: Stream) -> Pictures:
+        """Small pictures of every head of `stream`; exact while no axis is longer than `limits.thumbnail`."""
+        return self._reduced(prompt, stream).pictures[stream]
+
+    def patterns(self, prompt: Prompt, stream: Stream) -> np.ndarray:
+        """Every head's pattern, (n_layers, n_heads, q_len, k_len) float32, for short runs.
+
+        Raises:
+            InvalidPrompt: an axis is longer than `limits.exact_grid`; ask for `pictures` instead.
+        """
+        trace = self.trace(prompt)
+        n_layers, _ = trace.layers_heads(stream)
+        axes = trace.tokens(stream)
+        longest = max(len(axes.query), len(axes.key))
+        if longest > self.limits.exact_grid:
+            raise errors.InvalidPrompt(
+                f"at most {self.limits.exact_grid} tokens for all maps at once", got=f"{longest}",
+                next_step="Ask for pictures, which are pooled.", code="too_long_for_grid",
+                limit=self.limits.exact_grid, length=longest,
+            )
+        layers = [attention.pattern(self._call(prompt, Head(stream, layer, 0))) for layer in range(n_layers)]
+        return _array(torch.stack(layers))
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _slot(self, model: str) -> Slot:
+        with self._lock:
+            if model not in self._slots:
+                self._slots[model] = Slot(model, queue_length=self.limits.queue_length)
+            return self._slots[model]
+
+    def _forget(self, prompt: Prompt) -> None:
+        with self._lock:
+            self._running.pop(prompt, None)
+
+    def _find(self, prompt: Prompt) -> Captured:
+        """The captured run of `prompt`, which is run if need be."""
+        return self.start(prompt)._future.result()
+
+    def _call(self, prompt: Prompt, head: Head) -> Call:
+        captured = self._find(prompt)
+        n_layers, n_heads = captured.trace.layers_heads(head.stream)
+        if not (0 <= head.layer < n_layers and 0 <= head.head < n_heads):
+            raise errors.InvalidPrompt(
+                f"a layer in 0…{n_layers - 1} and a head in 0…{n_heads - 1} of stream {head.stream}",
+                got=f"layer {head.layer}, head {head.head}", next_step="Choose one of the model's heads.",
+                code="no_such_head", n_layers=n_layers, n_heads=n_heads, layer=head.layer, head=head.head,
+            )
+        key = (head.stream, head.layer)
+        with captured.lock:
+            if key in captured.calls:
+                captured.calls.move_to_end(key)
+                return captured.calls[key]
+        return self._again(prompt.model, partial(self._capture_layer, captured, key))
+
+    def _reduced(self, prompt: Prompt, stream: Stream) -> Captured:
+        captured = self._find(prompt)
+        captured.trace.tokens(stream)  # raises for a stream that the model lacks
+        with captured.lock:
+            if stream in captured.summaries:
+                return captured
+            if captured.complete:
+                reducer = Reducer(captured.trace, size=self.limits.thumbnail)
+                for key in [key for key in captured.calls if key[0] == stream]:
+                    reducer.add(key, captured.calls[key])
+                captured.summaries[stream], captured.pictures[stream] = reducer.result(stream)
+                return captured
+        return self._again(prompt.model, partial(self._reduce_all, captured))
+
+    def _again(self, model: str, job: Callable[[Live], T]) -> T:
+        """Run `job` with the model in its worker."""
+        return self._slot(model).submit(partial(self._with_model, model, lambda progress: None, job)).result()
+
+    def _with_model(self, model: str, report: Report, job: Callable[[Live], T]) -> T:
+        """Hold the model for `job`; whatever the device could not hold is freed before the error leaves."""
+        failed = None
+        try:
+            with self._models.lease(model, partial(self._load, model, report)) as live:
+                return job(live)
+        except torch.OutOfMemoryError as error:
+            failed = str(error).splitlines()[0]
+        except RuntimeError as error:
+            if "allocate memory" not in str(error):
+                raise
+            failed = str(error).splitlines()[0]
+        # Outside the except block: the exception's frames held the tensors.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        raise errors.OutOfMemory(
+            f"the run to fit on {self.device}", got=f"out of memory ({failed})",
+            next_step="What it held is free again. Shorten the text or choose a smaller model.",
+            code="out_of_memory", device=self.device,
+        )
+
+    def _load(self, name: str, report: Report) -> Live:
+        found = source.resolve(name, assets=self._assets, folder=self._folder)
+        path = source.fetch(found, on_progress=report)
+        report(Progress("loading"))
+        loaded = loading.load(path, device=self.device, on_progress=report, headroom=self.limits.memory_headroom)
+        # `run` sets the length of every output; a default left here would be a second one.
+        if getattr(loaded.model, "generation_config", None) is not None:
+            loaded.model.generation_config.max_length = None
+        report(Progress("probing"))
+        plan = probe(
+            loaded.model, family=loaded.family, vocab=min(len(loaded.tokenizer), loaded.config.vocab_size),
+            special_ids=frozenset(loaded.tokenizer.all_special_ids), limits=self.limits,
+        )
+        return Live(
+            name=name, model=loaded.model, tokenizer=loaded.tokenizer, family=loaded.family, plan=plan,
+            revision=loaded.revision, device=loaded.device, dtype=loaded.dtype, bytes=loaded.bytes,
+        )
+
+    def _run(self, prompt: Prompt, report: Report) -> Captured:
+        captured = self._with_model(prompt.model, report, partial(self._trace, prompt, report))
+        with self._lock:
+            self._captured[prompt] = captured
+            held = sum(c.bytes for c in self._captured.values())
+            while held > self.limits.trace_cache_bytes and len(self._captured) > 1:
+                _, dropped = self._captured.popitem(last=False)
+                held -= dropped.bytes
+        report(Progress("done"))
+        return captured
+
+    def _trace(self, prompt: Prompt, report: Report, live: Live) -> Captured:
+        encoded = run.encode(live, prompt, limits=self.limits)
+        complete = run.check_budget(live, encoded, limits=self.limits)
+        report(Progress("writing"))
+        written = run.write(live, encoded, report=report, limits=self.limits)
+        report(Progress("capturing", output=written.output))
+        arguments = run.inputs(live, encoded, written)
+        calls: OrderedDict[Key, Call] = OrderedDict()
+        checks = Checks()
+
+        def handle(key: Key, call: Call, output: torch.Tensor) -> None:
+            checks.add(key, call, output)
+            if complete:
+                calls[key] = call
+
+        started = time.perf_counter()
+        logits = _pass(live, arguments, handle)
+        seconds = time.perf_counter() - started
+        trace = _trace_value(prompt, live, encoded, written, logits, checks=checks, seconds=seconds)
+        return Captured(trace=trace, arguments=arguments, calls=calls, complete=complete)
+
+    def _capture_layer(self, captured: Captured, wanted: Key, live: Live) -> Call:
+        kept = {}
+        _pass(live, captured.arguments, lambda key, call, output: kept.update({key: call} if key == wanted else {}))
+        call = kept[wanted]
+        with captured.lock:
+            captured.calls[wanted] = call
+            while captured.bytes > self.limits.capture_bytes and len(captured.calls) > 1:
+                captured.calls.popitem(last=False)
+        return call
+
+    def _reduce_all(self, captured: Captured, live: Live) -> Captured:
+        with captured.lock:
+            if captured.summaries:  # another request was quicker
+                return captured
+        reducer = Reducer(captured.trace, size=self.limits.thumbnail)
+        _pass(live, captured.arguments, lambda key, call, output: reducer.add(key, call))
+        with captured.lock:
+            for stream in captured.trace.streams:
+                captured.summaries[stream], captured.pictures[stream] = reducer.result(stream)
+        return captured
+
+
+def _pass(live: Live, arguments: dict[str, torch.Tensor],
+          handle: Callable[[Key, Call, torch.Tensor], None]) -> torch.Tensor:
+    recorder = Recorder(live.plan, handle)
+    with torch.inference_mode(), attention.session(recorder):
+        logits = run.forward(live, arguments)
+    recorder.check()
+    return logits
+
+
+def _trace_value(prompt: Prompt, live: Live, encoded: Encoded, written: Written, logits: torch.Tensor, *,
+                 checks: Checks, seconds: float) -> Trace:
+    predicted = written.predicted
+    if live.family == "decoder-only" and len(predicted) < len(written.consumed):
+        predicted += (int(logits[-1].argmax()),)  # the context is full: the last row's prediction alone
+    return Trace(
+        prompt=prompt, family=live.family, streams=live.plan.streams,
+        axes=tuple(_axes(stream, live, encoded, written, predicted) for stream in live.plan.streams),
+        source_text=encoded.text, output=written.output, output_is_given=encoded.target is not None,
+        output_complete=written.complete, shape=live.plan.shape, notes=encoded.notes,
+        provenance=Provenance(
+            model=live.name, revision=live.revision, device=live.device, dtype=live.dtype, backend=BACKEND,
+            masks=tuple((s, " + ".join(checks.masks[s])) for s in live.plan.streams), probe_error=live.plan.error,
+            row_sum_error=checks.row_sum_error, output_error=checks.output_error, seconds=seconds,
+            versions=(("torch", torch.__version__), ("transformers", transformers.__version__)),
+        ),
+    )
+
+
+def _axes(stream: Stream, live: Live, encoded: Encoded, written: Written, predicted: tuple[int, ...]) -> StreamTokens:
+    source = encoded.source_tokens
+    source_words = words.group(source, encoded.text)
+    if stream == "encoder":
+        return StreamTokens(source, source, source, source_words, source_words)
+    if live.family == "decoder-only":
+        # Rows are labelled by what they predict: the text from its second token on, then the continuation's first.
+        new = text.decode_tokens(live.tokenizer, predicted[-1:], output=written.output) if predicted else ()
+        rows = source[1:] + tuple(_beyond(token) for token in new)
+        return StreamTokens(rows, source, source, words.group(rows, encoded.text), source_words)
+    rows = text.decode_tokens(live.tokenizer, predicted, output=written.output)
+    read = text.decode_tokens(live.tokenizer, written.consumed, output=written.output)
+    row_words = words.group(rows, written.output)
+    if stream == "decoder":
+        return StreamTokens(rows, read, read, row_words, words.group(read, written.output))
+    return StreamTokens(rows, source, read, row_words, source_words)
+
+
+def _beyond(token: Token) -> Token:
+    """The token of a continuation: its span counts in another text, so it carries none."""
+    return replace(token, span=None)
+
+
+def _region(bounds: tuple[int, int] | None, length: int, what: str) -> tuple[int, int]:
+    start, end = bounds if bounds is not None else (0, length)
+    if not 0 <= start < end <= length:
+        raise errors.InvalidPrompt(
+            f"a region of {what} within 0…{length}", got=f"{start}…{end}", next_step="Choose a region inside.",
+            code="bad_region", start=start, end=end, length=length,
+        )
+    return start, end
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """A read-only numpy copy (float32, or bool)."""
+    array = tensor.cpu().numpy()
+    if not array.flags.owndata:
+        array = array.copy()
+    array.setflags(write=False)
+    return array

@@ -1,0 +1,276 @@
+"""Runs a loaded model once on one prompt: encodes the text, writes the output, prepares the captured pass.
+
+The output is written first (greedy, or with the model's own beams), then the
+finished sequence goes through one forward pass whose attention is captured.
+In a decoder the row that predicts a token is the one that consumes the token
+before it; both are kept here. It knows one sequence at a time and no padding.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria
+
+from engine import budget, errors, text
+from engine.limits import Limits
+from engine.probe import Plan
+from engine.types import Progress, Prompt, Token
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Live:
+    """A loaded model that passed the probe.
+
+    Attributes:
+        name: as in `Prompt.model`.
+        model, tokenizer: transformers' objects; the model in eval mode.
+        family: "encoder-decoder", "decoder-only" or "encoder-only".
+        plan: what the probe learnt.
+        revision: pinned revision or the weights' hash.
+        device, dtype: where and in what it runs, e.g. "cpu", "float32".
+        bytes: of its parameters and buffers.
+    """
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    family: str
+    plan: Plan
+    revision: str
+    device: str
+    dtype: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The prompt as ids.
+
+    Attributes:
+        source: ids of the text.
+        source_tokens: their tokens.
+        text: the text that the spans count in.
+        target: ids of a typed target, or None.
+        notes: codes of what happened on the way.
+    """
+
+    source: tuple[int, ...]
+    source_tokens: tuple[Token, ...]
+    text: str
+    target: tuple[int, ...] | None
+    target_text: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the model wrote, or was given to have written.
+
+    Attributes:
+        consumed: ids that the decoder's rows read; () for encoder-only models.
+        predicted: ids that the same rows predict, as long as `consumed`.
+        output: the text: translation, continuation, or the sentence with its masks filled.
+        complete: False when it stopped at its length limit.
+    """
+
+    consumed: tuple[int, ...]
+    predicted: tuple[int, ...]
+    output: str
+    complete: bool
+
+
+def encode(live: Live, prompt: Prompt, *, limits: Limits) -> Encoded:
+    """The prompt's ids, checked against every limit.
+
+    Raises:
+        InvalidPrompt: empty text, or a target for a model that takes none.
+        TextTooLong: too many characters or tokens.
+    """
+    source_text, notes = text.prepare(prompt.text, limit=limits.text_characters, what="text")
+    source = text.tokenise(live.tokenizer, source_text)
+    _check_length(len(source.ids), live, limits=limits, what="text")
+    notes += source.notes
+    target, target_text = None, ""
+    if prompt.target is not None:
+        if live.family != "encoder-decoder":
+            raise errors.InvalidPrompt(
+                "no target text: only an encoder–decoder takes one", got=f"a target for {live.name}",
+                next_step="Leave the target empty.", code="target_not_taken", model=live.name,
+            )
+        target_text, target_notes = text.prepare(prompt.target, limit=limits.text_characters, what="target")
+        encoded = text.tokenise(live.tokenizer, target_text)
+        _check_length(len(encoded.ids), live, limits=limits, what="target")
+        target = encoded.ids
+        notes += target_notes + encoded.notes
+    return Encoded(source.ids, source.tokens, source_text, target, target_text, tuple(dict.fromkeys(notes)))
+
+
+def check_budget(live: Live, encoded: Encoded, *, limits: Limits) -> bool:
+    """Refuse a run that would not fit; say whether all of its queries, keys and values may be kept.
+
+    Raises:
+        OverBudget: the predicted bytes exceed what is free.
+    """
+    config, element = live.model.config, live.model.dtype.itemsize
+    shape = dict(zip(live.plan.streams, live.plan.shape, strict=True))
+    n_source = len(encoded.source)
+    written = len(encoded.target) if encoded.target else _new_tokens(live, n_source, limits=limits)
+    if live.family == "encoder-decoder":
+        lengths = {"encoder": n_source, "decoder": written}
+        logit_rows, beams = written, live.model.generation_config.num_beams or 1
+    else:
+        lengths = {"encoder": n_source, "decoder": n_source}
+        logit_rows, beams = (1 if live.family == "decoder-only" else n_source), 1
+    keep = budget.kept_bytes(config, lengths=lengths, shape=shape, element_bytes=element)
+    fits = keep <= limits.capture_bytes
+    needed = budget.run_bytes(config, lengths=lengths, shape=shape, element_bytes=element, logit_rows=logit_rows,
+                              beams=beams, new_tokens=written)
+    budget.check(needed + min(keep, limits.capture_bytes), device=live.device, limits=limits)
+    return fits
+
+
+def write(live: Live, encoded: Encoded, *, report: Report, limits: Limits) -> Written:
+    """Let the model write its output, reporting it token by token."""
+    if live.family == "encoder-only":
+        return Written((), (), _fill_masks(live, encoded), True)
+    if encoded.target is not None:
+        labels = torch.tensor([encoded.target])
+        consumed = live.model.prepare_decoder_input_ids_from_labels(labels=labels)[0]
+        return Written(tuple(consumed.tolist()), encoded.target, encoded.target_text, True)
+    limit = _new_tokens(live, len(encoded.source), limits=limits)
+    n_prompt = len(encoded.source) if live.family == "decoder-only" else 1
+    if limit == 0:
+        return _continued(live, encoded, [], complete=False)
+    ids = _ids(live, encoded.source)
+    with torch.inference_mode():
+        sequence = live.model.generate(
+            ids, attention_mask=torch.ones_like(ids), generation_config=_generation_config(live, limit),
+            stopping_criteria=[_Reporter(live, report, n_prompt, limit)],
+        )[0].tolist()
+    complete = sequence[-1] in _end_ids(live) or len(sequence) - n_prompt < limit
+    if live.family == "decoder-only":
+        return _continued(live, encoded, sequence[n_prompt:], complete=complete)
+    # Finished beams are padded to the longest one's length.
+    while len(sequence) > 2 and sequence[-1] == live.tokenizer.pad_token_id and sequence[-1] not in _end_ids(live):
+        sequence.pop()
+    return Written(tuple(sequence[:-1]), tuple(sequence[1:]), _decode(live, sequence), complete)
+
+
+def inputs(live: Live, encoded: Encoded, written: Written) -> dict[str, Tensor]:
+    """Arguments of the forward pass to capture, one sequence without padding."""
+    ids = _ids(live, encoded.source)
+    arguments = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if live.family == "encoder-decoder":
+        arguments["decoder_input_ids"] = _ids(live, written.consumed)
+    return arguments
+
+
+def forward(live: Live, arguments: dict[str, Tensor]) -> Tensor:
+    """One plain forward pass; returns the logits (rows, d_vocab) or, without a head, the hidden states."""
+    extra = {}
+    accepted = _parameters(live)
+    if "use_cache" in accepted:
+        extra["use_cache"] = False
+    if "logits_to_keep" in accepted and live.family == "decoder-only":
+        extra["logits_to_keep"] = 1
+    with torch.inference_mode():
+        output = live.model(**arguments, **extra)
+    return (output.logits if getattr(output, "logits", None) is not None else output[0])[0]
+
+
+def _parameters(live: Live) -> set[str]:
+    return set(inspect.signature(live.model.forward).parameters)
+
+
+def _ids(live: Live, ids) -> Tensor:
+    return torch.tensor([ids], device=live.model.device)
+
+
+def _check_length(length: int, live: Live, *, limits: Limits, what: str) -> None:
+    bound = budget.n_ctx(live.model.config)
+    limit = min(limits.tokens, bound) if bound else limits.tokens
+    if length > limit:
+        raise errors.TextTooLong(
+            f"at most {limit:,} tokens of {what} for {live.name}", got=f"{length:,}",
+            next_step="Shorten it, or show a part.", code="too_many_tokens", limit=limit, length=length,
+            model=live.name, what=what,
+        )
+
+
+def _new_tokens(live: Live, n_source: int, *, limits: Limits) -> int:
+    """Tokens that the model may write within its context."""
+    bound = budget.n_ctx(live.model.config)
+    if live.family == "decoder-only":
+        return min(limits.new_tokens_decoder, bound - n_source) if bound else limits.new_tokens_decoder
+    return min(limits.new_tokens_target, bound - 1) if bound else limits.new_tokens_target
+
+
+def _generation_config(live: Live, limit: int) -> GenerationConfig:
+    """The model's own way of writing, without chance: beams stay, sampling goes."""
+    own = live.model.generation_config
+    pad = own.pad_token_id if own.pad_token_id is not None else live.tokenizer.pad_token_id
+    if pad is None:
+        pad = min(_end_ids(live), default=0)
+    if live.family == "decoder-only":
+        return GenerationConfig(
+            do_sample=False, num_beams=1, max_new_tokens=limit, pad_token_id=pad, eos_token_id=own.eos_token_id,
+            bos_token_id=own.bos_token_id,
+        )
+    config = copy.deepcopy(own)
+    config.update(do_sample=False, temperature=None, top_k=None, top_p=None, max_length=None, max_new_tokens=limit,
+                  pad_token_id=pad)
+    return config
+
+
+def _end_ids(live: Live) -> set[int]:
+    eos = live.model.generation_config.eos_token_id
+    return set() if eos is None else {eos} if isinstance(eos, int) else set(eos)
+
+
+def _decode(live: Live, ids) -> str:
+    return live.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+
+
+def _continued(live: Live, encoded: Encoded, new: list[int], *, complete: bool) -> Written:
+    """A decoder-only run: the rows read the text; each predicts the next token, the last one the continuation."""
+    predicted = encoded.source[1:] + ((new[0],) if new else ())
+    output = live.tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False) if new else ""
+    return Written(encoded.source, predicted, output, complete)
+
+
+def _fill_masks(live: Live, encoded: Encoded) -> str:
+    """The text with each mask token replaced by the likeliest token; "" where there is no mask or no head."""
+    mask = live.tokenizer.mask_token_id
+    places = [i for i, id_ in enumerate(encoded.source) if id_ == mask]
+    if mask is None or not places or live.model.get_output_embeddings() is None:
+        return ""
+    logits = forward(live, inputs(live, encoded, Written((), (), "", True)))
+    filled, end = [], 0
+    for place in places:
+        span = encoded.source_tokens[place].span
+        if span is None:
+            continue
+        word = live.tokenizer.decode([int(logits[place].argmax())]).strip()
+        filled += [encoded.text[end:span[0]], word]
+        end = span[1]
+    return "".join(filled) + encoded.text[end:]
+
+
+class _Reporter(StoppingCriteria):
+    """Reports the best sequence so far at every step; never stops one."""
+
+    def __init__(self, live: Live, report: Report, n_prompt: int, limit: int) -> None:
+        self._live, self._report, self._n_prompt, self._limit = live, report, n_prompt, limit
+
+    def __call__(self, input_ids: Tensor, scores, **kwargs) -> Tensor:
+        new = input_ids[0, self._n_prompt:].tolist()
+        self._report(Progress("writing", len(new), self._limit, _decode(self._live, new)))
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
