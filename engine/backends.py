@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import copy
 import json
+import secrets
 import threading
 import weakref
 
 import tokenizers
 
 from engine import errors
-from engine.glyphs import is_han
+from engine.glyphs import is_han, is_latin_letter
 
 #: A lowest score is a floor, given to characters on purpose, when at least this many share it.
 _FLOOR_SHARED_BY = 3
@@ -29,7 +30,7 @@ class Backend:
 
     def __init__(self, tokenizer, state: bytes) -> None:
         self.state = state
-        self.as_text = _configured(tokenizer.backend_tokenizer, specials_as_text=True)
+        self.as_text = _without_typed_specials(_configured(tokenizer.backend_tokenizer, specials_as_text=True))
         self.with_specials = (
             _configured(tokenizer.backend_tokenizer, specials_as_text=False) if tokenizer.mask_token else self.as_text
         )
@@ -78,18 +79,45 @@ def _configured(original: tokenizers.Tokenizer, *, specials_as_text: bool) -> to
     return backend
 
 
-def _floor_ids(backend: tokenizers.Tokenizer) -> frozenset[int]:
-    """Single letters that a Unigram vocabulary knows only as characters: they share the lowest score of their kind.
+def _without_typed_specials(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """Renames special tokens inside the model's own vocabulary, so that no text can spell one.
 
-    Han characters and other letters are two kinds, since a lexicon may give
-    them different floors. A lowest score that hardly any entry has is no floor:
+    `encode_special_tokens` keeps special tokens from being looked up as such,
+    but a Unigram vocabulary lists `</s>` as an entry like any other, and reads
+    it in a text. Ids stay; names and decoding come from the added tokens.
+    """
+    model = backend.model
+    kind = type(model).__name__
+    if kind == "BPE" and not model.ignore_merges:
+        return backend  # no merge spells a special token
+    specials = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+    state = json.loads(model.__getstate__())
+    specials.discard(state.get("unk_token"))  # looked up by name where there is one
+    # A random tail, lest someone type the new name.
+    renamed = {name: f"{name}\U0010ffff{secrets.token_hex(8)}" for name in specials}
+    if kind == "Unigram":
+        state["vocab"] = [(renamed.get(entry, entry), score) for entry, score in state["vocab"]]
+    else:
+        state["vocab"] = {renamed.get(entry, entry): id_ for entry, id_ in state["vocab"].items()}
+    unspelled = copy.deepcopy(model)
+    unspelled.__setstate__(json.dumps(state).encode())
+    backend.model = unspelled
+    return backend
+
+
+def _floor_ids(backend: tokenizers.Tokenizer) -> frozenset[int]:
+    """Characters that a Unigram vocabulary knows only as such: they share the lowest score of their kind.
+
+    Han characters are one kind and other letters another, since a lexicon may
+    give them different floors; Latin letters have none, since a single one says
+    nothing (`engine.text` judges Latin words whole). A lowest score that hardly any entry has is no floor:
     trained vocabularies have a lowest score too.
     """
     if type(backend.model).__name__ != "Unigram":
         return frozenset()
     vocabulary = json.loads(backend.model.__getstate__())["vocab"]
     floors: set[int] = set()
-    for of_kind in (is_han, lambda char: not is_han(char)):
+    for of_kind in (is_han, lambda char: not is_han(char) and not is_latin_letter(char)):
         scores = {id_: score for id_, (entry, score) in enumerate(vocabulary)
                   if len(entry) == 1 and entry.isalpha() and of_kind(entry)}
         lowest = min(scores.values(), default=0.0)

@@ -108,7 +108,8 @@ def tokenise(tokenizer, text: str) -> Tokenised:
     """`text` as ids and tokens with spans in characters.
 
     The ids are those of `tokenizer(text, split_special_tokens=True)`, without
-    the tokenizer's truncation. Where the text holds the tokenizer's mask token
+    the tokenizer's truncation, and with no special token that the text spells
+    out: a Unigram tokenizer would still read one. Where the text holds the tokenizer's mask token
     and no other special token's name, the mask is read as the mask.
 
     Args:
