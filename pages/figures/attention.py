@@ -1,0 +1,246 @@
+"""Pictures of one attention head: its pattern, a big pattern pooled, one row as bars, a difference of two.
+
+It knows arrays and display strings, and returns Plotly figures; equal arrays
+give equal JSON. It does not know models, text, the page, or how an array came
+to be. Weights colour by `palette.TONE`, in every picture alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from pages.figures import palette, png
+from pages.figures.frame import (
+    BAR,
+    PICTURE,
+    bare_layout,
+    colour_bar,
+    escape,
+    isolate,
+    picture_height,
+    plotly_config,
+    shorten,
+    tick_anchor,
+    token_axes,
+)
+
+__all__ = ["TEXTS", "difference_heatmap", "escape", "pattern_heatmap", "pattern_image", "plotly_config", "row_bars"]
+
+#: Interface strings the figures use, already translated. `row_bars` also takes `others`, with `{count}` and `{mass}`.
+TEXTS = ("query", "key", "weight", "difference", "uniform", "others")
+
+#: Bars drawn by `row_bars`; what is left out is counted and summed below them.
+MOST_BARS = 24
+
+
+def pattern_heatmap(
+    pattern: np.ndarray,
+    *,
+    query_labels: Sequence[str],
+    key_labels: Sequence[str],
+    texts: Mapping[str, str],
+    title: str = "",
+    selected_query: int | None = None,
+    theme: palette.Theme = "light",
+) -> go.Figure:
+    """One head, cell by cell: queries downwards, keys across, colour the weight from 0 to 1.
+
+    Args:
+        pattern: (q_len, k_len) float32 in [0, 1]; NaN where masked, shown as grey that the scale does not contain.
+        query_labels, key_labels: q_len and k_len display strings.
+        texts: `query`, `key`, `weight`.
+        title: plain text above the picture, or "".
+        selected_query: the row to outline.
+        theme: which of the two ramps; the background is the page's in both.
+
+    Raises:
+        ValueError: the labels do not fit the pattern.
+    """
+    return _heatmap(
+        pattern, query_labels=query_labels, key_labels=key_labels, texts=texts, title=title,
+        selected_query=selected_query, theme=theme, value=f"{escape(texts['weight'])} %{{z:.4f}}",
+        colour={"zmin": 0.0, "zmax": 1.0, "colorscale": palette.plotly_weight_scale(theme)}, bar=texts["weight"],
+    )
+
+
+def difference_heatmap(
+    difference: np.ndarray,
+    *,
+    query_labels: Sequence[str],
+    key_labels: Sequence[str],
+    texts: Mapping[str, str],
+    title: str = "",
+    limit: float | None = None,
+    selected_query: int | None = None,
+    theme: palette.Theme = "light",
+) -> go.Figure:
+    """A difference of two patterns, cell by cell; zero has the page's colour, the two signs have a hue each.
+
+    Args:
+        difference: (q_len, k_len) float32; NaN where masked.
+        texts: `query`, `key`, `difference`.
+        limit: the value of the strongest colour; None takes the largest |difference| there is.
+        query_labels, key_labels, title, selected_query, theme: as in `pattern_heatmap`.
+
+    Raises:
+        ValueError: the labels do not fit.
+    """
+    if limit is None:
+        limit = float(np.nanmax(np.abs(difference))) if np.isfinite(difference).any() else 0.0
+    # Two equal patterns differ by nothing; a scale still needs two ends.
+    limit = limit or 1.0
+    return _heatmap(
+        difference, query_labels=query_labels, key_labels=key_labels, texts=texts, title=title,
+        selected_query=selected_query, theme=theme, value=f"{escape(texts['difference'])} %{{z:+.4f}}",
+        colour={"zmin": -limit, "zmax": limit, "colorscale": palette.plotly_difference_scale(theme)},
+        bar=texts["difference"],
+    )
+
+
+def _heatmap(values, *, query_labels, key_labels, texts, title, selected_query, theme, value, colour, bar) -> go.Figure:
+    if values.shape != (len(query_labels), len(key_labels)):
+        raise ValueError(f"Expected values ({len(query_labels)}, {len(key_labels)}), as the labels say; "
+                         f"got {values.shape}. Label the same axes.")
+    figure = go.Figure(go.Heatmap(
+        z=np.asarray(values, dtype=np.float32), x=np.arange(values.shape[1]), y=np.arange(values.shape[0]),
+        hoverongaps=False, hovertemplate=f"%{{y}} → %{{x}}<br>{value}<extra></extra>",
+        xgap=1 if max(values.shape) <= 32 else 0, ygap=1 if max(values.shape) <= 32 else 0,
+        colorbar=colour_bar(bar), **colour,
+    ))
+    figure.add_trace(tick_anchor())
+    figure.update_layout(
+        **bare_layout(title=title, theme=theme),
+        **token_axes(query_labels, key_labels, query=texts["query"], key=texts["key"]),
+        height=picture_height(*values.shape, key_labels),
+    )
+    if np.isnan(values).any():
+        figure.update_layout(plot_bgcolor=palette.MASKED[theme])
+    if selected_query is not None:
+        figure.add_shape(_row_outline(selected_query, values.shape[1], theme))
+    return figure
+
+
+def _row_outline(query: int, columns: int, theme: palette.Theme) -> dict:
+    return {"type": "rect", "x0": -0.5, "x1": columns - 0.5, "y0": query - 0.5, "y1": query + 0.5,
+            "line": {"color": palette.ACCENT[theme], "width": 2}, "layer": "above"}
+
+
+def pattern_image(
+    image: np.ndarray,
+    *,
+    q_edges: np.ndarray,
+    k_edges: np.ndarray,
+    texts: Mapping[str, str],
+    title: str = "",
+    selected_query: int | None = None,
+    theme: palette.Theme = "light",
+) -> go.Figure:
+    """A pattern too large for cells, pooled to blocks, as one PNG on axes of token positions.
+
+    Blocks are drawn equally large; where `q_edges` or `k_edges` are uneven by
+    one, a block stands at most one block from its place.
+
+    Args:
+        image: (rows, columns) float in [0, 1] with NaN where masked, or uint8 by `palette.weights_to_bytes`.
+        q_edges, k_edges: (rows + 1,) and (columns + 1,) int, the positions each block covers.
+        texts: `query`, `key`, `weight`.
+        title, selected_query, theme: as in `pattern_heatmap`.
+
+    Raises:
+        ValueError: the edges do not fit the image, or it is empty.
+    """
+    rows, columns = image.shape
+    if (len(q_edges), len(k_edges)) != (rows + 1, columns + 1):
+        raise ValueError(f"Expected {rows + 1} and {columns + 1} edges, one more than blocks; "
+                         f"got {len(q_edges)} and {len(k_edges)}.")
+    picture = image if image.dtype == np.uint8 else palette.weights_to_bytes(image)
+    q_from, q_to = float(q_edges[0]) - 0.5, float(q_edges[-1]) - 0.5
+    k_from, k_to = float(k_edges[0]) - 0.5, float(k_edges[-1]) - 0.5
+    dy, dx = (q_to - q_from) / rows, (k_to - k_from) / columns
+    query, key = escape(texts["query"]), escape(texts["key"])
+    figure = go.Figure(go.Image(
+        source=png.data_uri(png.indexed_png(picture, palette.weight_colours(theme))),
+        x0=k_from + dx / 2, dx=dx, y0=q_from + dy / 2, dy=dy,
+        hovertemplate=f"{query} %{{y:.0f}} → {key} %{{x:.0f}}<extra></extra>",
+    ))
+    # An image has no colour bar; an empty trace lends it one.
+    figure.add_trace(go.Scatter(
+        x=np.zeros(1), y=np.zeros(1), mode="markers", opacity=0, hoverinfo="skip", showlegend=False,
+        marker={"color": np.zeros(1), "cmin": 0.0, "cmax": 1.0, "showscale": True,
+                "colorscale": palette.plotly_weight_scale(theme),
+                "colorbar": colour_bar(texts["weight"])},
+    ))
+    plain = {"showgrid": False, "zeroline": False, "automargin": True, "constrain": "domain"}
+    figure.update_layout(
+        **bare_layout(title=title, theme=theme),
+        xaxis={**plain, "range": [k_from, k_to], "side": "top", "constraintoward": "left",
+               "title": {"text": key}},
+        yaxis={**plain, "range": [q_to, q_from], "scaleanchor": "x", "constraintoward": "top",
+               "title": {"text": query}},
+        height=int(np.clip(PICTURE * (q_to - q_from) / (k_to - k_from), 200, PICTURE)) + BAR + 50,
+    )
+    if selected_query is not None:
+        outline = _row_outline(selected_query, 0, theme)
+        figure.add_shape({**outline, "x0": k_from, "x1": k_to})
+    return figure
+
+
+
+
+def row_bars(
+    weights: np.ndarray,
+    *,
+    key_labels: Sequence[str],
+    uniform: float,
+    texts: Mapping[str, str],
+    title: str = "",
+    theme: palette.Theme = "light",
+) -> go.Figure:
+    """What one query looks at: its keys by weight, the largest on top, beside the uniform weight.
+
+    Args:
+        weights: (k_len,) float32; NaN where masked, left out.
+        key_labels: k_len display strings.
+        uniform: 1 / the number of keys in sight.
+        texts: `weight`, `uniform`, `others` (with `{count}` and `{mass}`), for what MOST_BARS leaves out.
+
+    Raises:
+        ValueError: the labels do not fit the weights.
+    """
+    if weights.shape != (len(key_labels),):
+        raise ValueError(f"Expected weights ({len(key_labels)},), as the labels say; got {weights.shape}.")
+    # Stable: equal weights stay in the order of the text.
+    ranked = np.argsort(-weights, kind="stable")
+    ranked = ranked[~np.isnan(weights[ranked])]
+    shown, left = ranked[:MOST_BARS], ranked[MOST_BARS:]
+    place = np.arange(len(shown))
+    values = np.asarray(weights[shown], dtype=np.float32)
+    colours = palette.weight_colours(theme)[palette.weights_to_bytes(values)]
+    outline = palette.to_hex(palette.sequential(theme)[160:161])[0]
+    figure = go.Figure(go.Bar(
+        x=values, y=place, orientation="h", texttemplate="%{x:.2f}", textposition="outside", cliponaxis=False,
+        marker={"color": palette.to_hex(colours), "line": {"width": 1, "color": outline}},
+        hovertemplate=f"%{{y}}<br>{escape(texts['weight'])} %{{x:.4f}}<extra></extra>",
+    ))
+    figure.add_shape({"type": "line", "x0": uniform, "x1": uniform, "y0": -0.5, "y1": max(len(shown), 1) - 0.5,
+                      "line": {"color": palette.ACCENT[theme], "width": 1.5, "dash": "dash"}})
+    figure.add_annotation(x=uniform, y=max(len(shown), 1) - 0.5, yanchor="top", xanchor="left", showarrow=False,
+                          text=f"{escape(texts['uniform'])} {uniform:.2f}", font={"color": palette.ACCENT[theme]})
+    figure.update_layout(
+        **bare_layout(title=title, theme=theme) | {"margin": {"l": 8, "r": 8, "t": 44 if title else 8,
+                                                              "b": 32 if left.size else 8}},
+        xaxis={"range": [0, max(1.12 * float(values.max(initial=0.0)), 1.4 * uniform)], "showgrid": False,
+               "zeroline": False, "showticklabels": False, "fixedrange": True},
+        yaxis={"range": [max(len(shown), 1) + 0.3, -0.5], "tickmode": "array", "tickvals": place, "automargin": True,
+               "ticktext": [isolate(escape(shorten(key_labels[key]))) for key in shown], "showgrid": False,
+               "zeroline": False, "fixedrange": True},
+        height=56 + 24 * max(len(shown), 1) + (24 if left.size else 0) + (36 if title else 0),
+    )
+    if left.size:
+        text = texts["others"].format(count=left.size, mass=f"{float(weights[left].sum()):.2f}")
+        figure.add_annotation(xref="paper", x=0, y=len(shown) + 0.3, xanchor="left", yanchor="top", yshift=-2,
+                              showarrow=False, text=escape(text))
+    return figure

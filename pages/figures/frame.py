@@ -1,0 +1,133 @@
+"""What every figure shares: escaped text, numeric token axes, margins, fonts, the toolbar.
+
+It knows Plotly's ways with text and axes. It does not know attention, models or the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from pages.figures import palette
+
+FONT = "'Noto Sans SC','PingFang SC','Microsoft YaHei',sans-serif"
+
+#: Longest tick label drawn, in half-width columns (a Chinese character takes two); the hover shows the whole token.
+TICK_COLUMNS = 18
+#: Most tick labels drawn along an axis; between them every n-th is shown, and the hover names all.
+MOST_TICKS = 64
+#: Side of a cell in pixels, and the height a square picture grows to at most.
+CELL = (6, 44)
+PICTURE = 640
+#: Height of the colour bar with its ticks and name, in pixels.
+BAR = 60
+
+
+def escape(text: str) -> str:
+    """Text as Plotly shows it literally: Plotly reads `<…>` as markup and `&…;` as an entity."""
+    return str(text).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def isolate(text: str) -> str:
+    """`text` between Unicode isolates, so that right-to-left tokens leave their neighbours in place."""
+    return f"\u2068{text}\u2069"
+
+
+def columns_of(text: str) -> int:
+    """Width in half-width columns, roughly: characters from U+1100 on count twice."""
+    return sum(2 if ord(character) >= 0x1100 else 1 for character in text)
+
+
+def shorten(text: str, columns: int = TICK_COLUMNS) -> str:
+    """`text` cut to `columns` half-width columns, with an ellipsis where something is missing."""
+    if columns_of(text) <= columns:
+        return text
+    kept, used = [], 1
+    for character in text:
+        used += columns_of(character)
+        if used > columns:
+            break
+        kept.append(character)
+    return "".join(kept) + "…"
+
+
+def token_axes(query_labels: Sequence[str], key_labels: Sequence[str], *, query: str, key: str) -> dict[str, dict]:
+    """Layout axes on which query i is y = i (downwards) and key j is x = j (headings on top).
+
+    Positions, never tokens, are the coordinates: tokens as categories would
+    merge repeats. Two axes lie over each other on each side: x and y carry
+    every whole token, unseen, for the hover; x2 and y2 draw the labels, cut
+    and thinned to what there is room for. A trace must use x2/y2 for them to
+    be drawn (`tick_anchor`).
+    """
+    def whole(labels):
+        return {"tickmode": "array", "tickvals": np.arange(len(labels)), "showticklabels": False,
+                "ticktext": [isolate(escape(label)) for label in labels]}
+
+    def drawn(labels):
+        step = -(-len(labels) // MOST_TICKS) or 1
+        return {"tickmode": "array", "tickvals": np.arange(0, len(labels), step), "automargin": True,
+                "ticktext": [isolate(escape(shorten(label))) for label in labels[::step]]}
+
+    plain = {"showgrid": False, "zeroline": False, "ticks": "", "constrain": "domain"}
+    x = {**plain, "range": [-0.5, len(key_labels) - 0.5], "constraintoward": "left"}
+    y = {**plain, "range": [len(query_labels) - 0.5, -0.5], "constraintoward": "top"}
+    angle = -90 if any(columns_of(label) > 4 for label in key_labels) or len(key_labels) > 24 else 0
+    # Each drawn axis stands on the unseen one across: anchored to each other they would miss the square's edge.
+    return {
+        "xaxis": {**x, **whole(key_labels)},
+        "yaxis": {**y, **whole(query_labels), "scaleanchor": "x"},
+        "xaxis2": {**x, **drawn(key_labels), "overlaying": "x", "matches": "x", "anchor": "y", "side": "top",
+                   "tickangle": angle, "title": {"text": escape(key)}},
+        "yaxis2": {**y, **drawn(query_labels), "overlaying": "y", "matches": "y", "anchor": "x", "side": "left",
+                   "title": {"text": escape(query)}},
+    }
+
+
+def tick_anchor() -> go.Scatter:
+    """An empty trace on x2/y2: Plotly draws no axis without one."""
+    return go.Scatter(x=np.zeros(1), y=np.zeros(1), xaxis="x2", yaxis="y2", mode="markers", opacity=0,
+                      hoverinfo="skip", showlegend=False)
+
+
+def colour_bar(name: str) -> dict:
+    """A colour bar below the picture's left corner, where a narrow and a wide page both keep it beside the cells."""
+    return {"orientation": "h", "thickness": 10, "lenmode": "pixels", "len": 200, "outlinewidth": 0,
+            "x": 0, "xanchor": "left", "xpad": 0, "y": 0, "yanchor": "top", "ypad": 6,
+            "title": {"text": escape(name), "side": "bottom", "font": {"size": 13}}}
+
+
+def picture_height(rows: int, columns: int, key_labels: Sequence[str]) -> int:
+    """Figure height in pixels for square cells that are readable, with room for the headings above."""
+    cell = min(CELL[1], max(CELL[0], PICTURE / max(rows, columns, 1)))
+    longest = max((min(columns_of(label), TICK_COLUMNS) for label in key_labels), default=1)
+    return int(np.ceil(rows * cell + BAR + 40 + 8 * longest))
+
+
+def bare_layout(*, title: str, theme: palette.Theme) -> dict:
+    """Layout of every figure: no background of its own, our fonts, the theme's text colour."""
+    layout = {
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": FONT, "color": palette.TEXT[theme], "size": 13},
+        "hoverlabel": {"font": {"family": FONT}},
+        "margin": {"l": 8, "r": 8, "t": 44 if title else 8, "b": BAR},
+        "showlegend": False,
+    }
+    if title:
+        layout["title"] = {"text": escape(title), "x": 0, "xanchor": "left", "yref": "container", "automargin": True}
+    return layout
+
+
+def plotly_config(filename: str, *, scale: int = 2) -> dict:
+    """Toolbar settings: pictures are saved as `filename`; nothing is offered that leaves this machine."""
+    return {
+        "displaylogo": False,
+        "responsive": True,
+        "showSendToCloud": False,
+        "showEditInChartStudio": False,
+        "modeBarButtonsToRemove": ["sendChartToCloud", "sendDataToCloud", "editInChartStudio", "select2d", "lasso2d"],
+        "toImageButtonOptions": {"format": "png", "filename": filename, "scale": scale},
+    }
