@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from engine import errors
+
 
 class Sized(Protocol):
     """What the cache needs to know of a model."""
@@ -24,6 +26,9 @@ class Sized(Protocol):
 
 
 T = TypeVar("T", bound=Sized)
+
+#: Freezing and collecting belong together; another thread's freeze in between would keep the garbage for good.
+_COLLECTING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class ModelCache(Generic[T]):
 
     A model under lease is never evicted, so the sum may pass the budget while
     several are in use, or when one alone is larger than the budget: it is kept
-    as long as it is in use and is the first to go after that.
+    while it is in use and dropped when the last lease on it ends.
 
     Args:
         budget_bytes: what all kept models may hold together.
@@ -63,21 +68,30 @@ class ModelCache(Generic[T]):
         """The model called `name`, loaded by `load` on first use; it stays in memory while the block runs.
 
         Sessions that ask at once for a model that is not loaded wait for one
-        load and share it. When `load` raises, nothing is kept, the error goes
-        to its caller, and a session that waited tries for itself.
+        load and share it. When `load` finds too little memory, the idle models
+        are dropped and it is called once more. When it raises, nothing is
+        kept, the error goes to its caller, and a session that waited tries for
+        itself.
         """
         slot = self._enter(name)
         try:
             with slot.loading:
                 if slot.loaded is None:
-                    slot.loaded = load()
-                    self._trim()
-                    # The server collects garbage after every page run; models need not be walked each time.
-                    gc.collect()
-                    gc.freeze()
+                    slot.loaded = self._load(load)
+                    self._drop_idle(down_to=self._budget)
+                    _collect_and_freeze()
             yield slot.loaded
         finally:
             self._leave(name, slot)
+
+    def _load(self, load: Callable[[], T]) -> T:
+        try:
+            return load()
+        except (errors.OverBudget, errors.OutOfMemory):
+            if not self._drop_idle(down_to=0):
+                raise
+        _collect()
+        return load()
 
     def _enter(self, name: str) -> _Slot[T]:
         with self._lock:
@@ -91,24 +105,22 @@ class ModelCache(Generic[T]):
             slot.leases -= 1
             if slot.loaded is None and slot.leases == 0:
                 del self._slots[name]
-        self._trim()
+        if self._drop_idle(down_to=self._budget):
+            _collect()
 
-    def _trim(self) -> None:
-        """Drop idle models, oldest use first, until the rest fits the budget."""
-        evicted = []
+    def _drop_idle(self, *, down_to: int) -> int:
+        """Drop idle models, oldest use first, until the rest holds at most `down_to` bytes; returns how many went."""
+        dropped = 0
         with self._lock:
             held = sum(slot.loaded.bytes for slot in self._slots.values() if slot.loaded is not None)
             for name, slot in list(self._slots.items()):
-                if held <= self._budget:
+                if held <= down_to:
                     break
                 if slot.leases == 0 and slot.loaded is not None:
                     held -= slot.loaded.bytes
-                    evicted.append(self._slots.pop(name))
-        if evicted:
-            gc.unfreeze()  # a model is full of cycles: frozen, it would never be freed
-            evicted.clear()
-            gc.collect()
-            gc.freeze()
+                    del self._slots[name]
+                    dropped += 1
+        return dropped
 
     def entries(self) -> tuple[Entry, ...]:
         """What is loaded now, least recently used first."""
@@ -117,3 +129,26 @@ class ModelCache(Generic[T]):
                 Entry(name, slot.loaded.bytes, slot.leases)
                 for name, slot in self._slots.items() if slot.loaded is not None
             )
+
+
+def _collect_and_freeze() -> None:
+    """Free what is gone, and take what is left out of the collector's sight.
+
+    The page server collects garbage after every run, which would walk every
+    loaded model each time.
+    """
+    with _COLLECTING:
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+
+
+def _collect() -> None:
+    """Free what is gone: a model is full of cycles, and frozen cycles are never freed.
+
+    Nothing is frozen again here, for the caller may still hold the model that
+    has just been dropped; the next load freezes.
+    """
+    with _COLLECTING:
+        gc.unfreeze()
+        gc.collect()
