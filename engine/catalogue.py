@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from engine import errors
 from engine.types import ModelCard
 
@@ -29,6 +27,8 @@ DEFAULT_FOLDER = Path("~/.cache/attention-microscope/models")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _FILE_LIMIT = 2 * 2**20
 _DESCRIPTION_LIMIT = 200
+#: The line of a model card's front matter that names its licence; the hub's identifiers are one word each.
+_LICENSE = re.compile(r"""^license:[ \t]*["']?([A-Za-z0-9][\w.+-]*)""", re.MULTILINE | re.ASCII)
 
 _DECODER_ARCHITECTURES = ("ForCausalLM", "LMHeadModel", "DoubleHeadsModel")
 _LAYERS = ("encoder_layers", "num_hidden_layers", "num_layers", "n_layer", "n_layers")
@@ -190,11 +190,7 @@ def _readme(path: Path) -> tuple[str, str]:
         front, separator, body = text[4:].partition("\n---")
         if not separator:
             front, body = "", text
-    try:
-        fields = yaml.safe_load(front)
-    except (yaml.YAMLError, RecursionError, ValueError):
-        fields = None
-    license_ = fields.get("license", "") if isinstance(fields, dict) else ""
+    license_ = _LICENSE.search(front)
     prose = (line.strip() for line in body.splitlines())
     description = next((line for line in prose if line and line[0] not in "#-<>|![*=`:"), "")
-    return (license_ if isinstance(license_, str) else ""), description[:_DESCRIPTION_LIMIT]
+    return (license_[1] if license_ else ""), description[:_DESCRIPTION_LIMIT]

@@ -162,7 +162,10 @@ class _Session:
         info = self._try(lambda: api.model_info(
             self._repo_id, revision=revision or None, files_metadata=True, timeout=REQUEST_TIMEOUT))
         if not info.sha or not _COMMIT.fullmatch(info.sha):
-            raise self._unavailable(f"no commit for {self._repo_id}", "hub_error")
+            raise errors.HubUnavailable(
+                "an answer from the model hub", got=f"one that names no commit of {self._repo_id}",
+                next_step=_NEXT_OFFLINE, code="hub_no_commit", repo=self._repo_id,
+            )
         return info.sha, {entry.rfilename: entry.size or 0 for entry in info.siblings or []}
 
     def file(self, name: str, commit: str, on_bytes: Callable[[int], None]) -> Path:
@@ -209,16 +212,17 @@ class _Session:
                 "a public model on the hub", got=f"{self._repo_id}, which does not exist there or is private",
                 next_step="Check the spelling: org/name.", code="hub_not_found", repo=self._repo_id,
             )
-        if status:
-            return self._unavailable(f"status {status} for {self._repo_id}", "hub_error")
-        return self._unavailable(f"no connection ({type(cause).__name__})", "hub_offline")
-
-    def _unavailable(self, got: str, code: str) -> errors.HubUnavailable:
         cached = cached_commits(self._repo_id, cache=self._cache)
-        known = f" Already on this machine: {self._repo_id}@{cached[-1]}." if cached else ""
+        known = f"{self._repo_id}@{cached[-1]}" if cached else ""
+        next_step = _NEXT_OFFLINE + (f" Already on this machine: {known}." if known else "")
+        if status:
+            return errors.HubUnavailable(
+                "the model hub to hand out the model", got=f"its error {status} for {self._repo_id}",
+                next_step=next_step, code="hub_error", repo=self._repo_id, status=status, cached=known,
+            )
         return errors.HubUnavailable(
-            "an answer from the model hub", got=got, next_step=_NEXT_OFFLINE + known, code=code,
-            repo=self._repo_id, cached=cached[-1] if cached else "",
+            "an answer from the model hub", got=f"no connection ({type(cause).__name__})", next_step=next_step,
+            code="hub_offline", repo=self._repo_id, cached=known,
         )
 
 
@@ -244,11 +248,12 @@ def _status(error: BaseException) -> int:
 
 
 def _passing(error: BaseException) -> bool:
-    from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    cause = _root(error)
-    status = _status(cause)
-    return status in RETRY_STATUSES if status else not isinstance(cause, OfflineModeIsEnabled)
+    if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
+        return False  # the library has already tried several times, or was told not to
+    status = _status(error)
+    return status in RETRY_STATUSES if status else True
 
 
 def _meter(on_bytes: Callable[[int], None]) -> Callable[..., Any]:

@@ -157,25 +157,22 @@ def load(
 
 def _check_files(path: Path) -> None:
     if (path / "adapter_config.json").exists():
-        raise _refuse(
-            "a whole model", "an adapter, which needs another model's weights",
-            "Merge the adapter into its model and save the result.", "adapter",
+        raise errors.ModelRefused(
+            "a whole model", got="an adapter, which needs another model's weights",
+            next_step="Merge the adapter into its model and save the result.", code="adapter",
         )
     if not any((path / name).is_file() for name in TOKENIZER_FILES):
-        raise _refuse(
-            "a tokenizer beside the weights", f"no tokenizer files in {path.name}",
-            "Put the model's tokenizer.json into its folder.", "tokenizer_missing",
+        raise errors.ModelRefused(
+            "a tokenizer beside the weights", got=f"no tokenizer files in {path.name}",
+            next_step="Put the model's tokenizer.json into its folder.", code="tokenizer_missing", name=path.name,
         )
     tokenizer_config = path / "tokenizer_config.json"
     if tokenizer_config.is_file() and '"auto_map"' in tokenizer_config.read_text(encoding="utf-8", errors="replace"):
-        raise _refuse(
-            "a stock tokenizer", "a tokenizer that brings its own code (auto_map)",
-            "Choose a model without remote code.", "remote_code",
+        raise errors.ModelRefused(
+            "a stock tokenizer", got="a tokenizer that brings its own code (auto_map)",
+            next_step="Choose a model without remote code: running it could do anything on this machine.",
+            code="remote_code",
         )
-
-
-def _refuse(expected: str, got: str, next_step: str, code: str, **numbers: Any) -> errors.ModelRefused:
-    return errors.ModelRefused(expected, got=got, next_step=next_step, code=code, **numbers)
 
 
 def _check_budget(name: str, needed: int, free: int, headroom: float, device: str) -> None:
@@ -196,15 +193,16 @@ def _tokenizer(path: Path) -> transformers.PreTrainedTokenizerBase:
         # The tokenizers library raises bare Exception over a malformed tokenizer.json, so the type is looked at here.
         if type(error) is not Exception and not isinstance(error, _LOAD_ERRORS):
             raise
-        raise _refuse(
-            "a tokenizer that transformers can open", _first_line(error),
-            "Put the model's own tokenizer.json into its folder.", "tokenizer_unreadable", detail=_first_line(error),
+        raise errors.ModelRefused(
+            "a tokenizer that transformers can open", got=_first_line(error),
+            next_step="Put the model's own tokenizer.json into its folder.", code="tokenizer_unreadable",
+            detail=_first_line(error),
         ) from error
     if not tokenizer.is_fast:
-        raise _refuse(
+        raise errors.ModelRefused(
             "a fast tokenizer, which knows the characters each token stands for",
-            f"the slow {type(tokenizer).__name__}", "Choose a model that has a tokenizer.json.", "tokenizer_slow",
-            tokenizer=type(tokenizer).__name__,
+            got=f"the slow {type(tokenizer).__name__}", next_step="Choose a model that has a tokenizer.json.",
+            code="tokenizer_slow", tokenizer=type(tokenizer).__name__,
         )
     return tokenizer
 
@@ -216,10 +214,10 @@ def _model(path: Path, config: dict[str, Any], family: str, dtype: str) -> trans
             dtype=getattr(torch, dtype), output_loading_info=True,
         )
     except _LOAD_ERRORS as error:
-        raise _refuse(
-            "a checkpoint that transformers can open", f"{type(error).__name__}: {_first_line(error)}",
-            "Check that config.json and the weights belong together, or choose another model.",
-            "checkpoint_unreadable", detail=_first_line(error),
+        raise errors.ModelRefused(
+            "a checkpoint that transformers can open", got=f"{type(error).__name__}: {_first_line(error)}",
+            next_step="Check that config.json and the weights belong together, or choose another model.",
+            code="checkpoint_unreadable", detail=_first_line(error),
         ) from error
     _check_report(report)
     model.requires_grad_(False)
@@ -247,10 +245,10 @@ def _check_report(report: dict[str, Any]) -> None:
     told = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in faults.items() if names]
     if told or report["error_msgs"]:
         detail = "; ".join(told) or _listed(report["error_msgs"])
-        raise _refuse(
-            "weights that fit the architecture exactly", detail,
-            "Choose a checkpoint saved with this architecture; missing weights would be random numbers.",
-            "weights_mismatch", detail=detail, missing=len(missing), unexpected=len(unexpected),
+        raise errors.ModelRefused(
+            "weights that fit the architecture exactly", got=detail,
+            next_step="Choose a checkpoint saved with this architecture; missing weights would be random numbers.",
+            code="weights_mismatch", detail=detail, missing=len(missing), unexpected=len(unexpected),
             mismatched=len(mismatched),
         )
 
