@@ -88,8 +88,8 @@ def check(needed: int, *, device: str, limits: Limits) -> None:
     allowed = int(free * limits.memory_headroom)
     if needed > allowed:
         raise errors.OverBudget(
-            f"a run that fits into {allowed / 2**20:,.0f} MiB ({limits.memory_headroom:.0%} of what is free on {device})",
+            f"a run that fits into {allowed / 2**20:,.0f} MiB ({limits.memory_headroom:.0%} of what {device} has free)",
             got=f"a predicted {needed / 2**20:,.0f} MiB",
             next_step="Shorten the text, choose a smaller model, or free memory.", code="over_budget",
-            needed=needed, allowed=allowed, free=free, device=device,
+            needed_bytes=needed, allowed_bytes=allowed, free_bytes=free, device=device,
         )

@@ -144,12 +144,12 @@ class Reducer:
             pooler.add(tile, start)
             seen.add(visible[:1], start)
         self._summaries[stream].append(accumulator.result())
-        self._pictures[stream].append(pooled.to_uint8(pooler.result()[1], seen.result()[1] > 0))
+        self._pictures[stream].append(np.where(seen.result()[1] > 0, pooler.result()[1], np.nan))
         self._edges[stream] = pooler.q_edges, pooler.k_edges
 
     def result(self, stream: Stream) -> tuple[HeadSummary, Pictures]:
         """The summary and the pictures of `stream`."""
-        cells = np.stack(self._pictures[stream])
+        cells = np.stack(self._pictures[stream]).astype(np.float32)
         cells.setflags(write=False)
         q_edges, k_edges = self._edges[stream]
         return (

@@ -17,6 +17,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -35,8 +36,19 @@ from engine.probe import probe
 from engine.run import Encoded, Live, Report, Written
 from engine.slots import Slot
 from engine.types import (
-    Head, HeadSummary, ModelCard, Pictures, Pooled, Progress, Prompt, Provenance, QueryKeyValue, Stream, StreamTokens,
-    Token, Trace,
+    Head,
+    HeadSummary,
+    ModelCard,
+    Pictures,
+    Pooled,
+    Progress,
+    Prompt,
+    Provenance,
+    QueryKeyValue,
+    Stream,
+    StreamTokens,
+    Token,
+    Trace,
 )
 
 T = TypeVar("T")
@@ -60,6 +72,10 @@ class Running:
     def report(self, progress: Progress) -> None:
         """Called by the worker."""
         self.progress = progress
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the trace is done; waits for that at most so long."""
+        return bool(futures.wait([self._future], seconds).done)
 
     @property
     def done(self) -> bool:

@@ -93,20 +93,3 @@ class Pooler:
         cells = np.diff(self.q_edges)[:, None] * np.diff(self.k_edges)
         mean = self._sum.cpu().numpy() / cells.astype(np.float32)
         return mean, self._max.cpu().numpy()
-
-
-def to_uint8(pattern: np.ndarray, visible: np.ndarray | None = None) -> np.ndarray:
-    """Weights as bytes for a canvas: 0 where masked, else 1 … 255 for weights 0 … 1.
-
-    Args:
-        pattern: float array of any shape; NaN counts as masked.
-        visible: bool, broadcastable to `pattern`, False where masked; None when every cell is visible.
-
-    Returns:
-        uint8 of `pattern`'s shape.
-    """
-    shown = ~np.isnan(pattern)
-    if visible is not None:
-        shown = shown & visible
-    weights = np.clip(np.where(shown, pattern, 0), 0, 1)
-    return np.where(shown, 1 + np.rint(weights * 254), 0).astype(np.uint8)

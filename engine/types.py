@@ -277,9 +277,9 @@ class Pictures:
     """Small pictures of all heads of a stream, for the grid.
 
     Attributes:
-        cells: (n_layers, n_heads, rows, columns) uint8: 0 where no key is
-            visible, else 1 … 255 for the largest weight 0 … 1 in the block;
-            exact, one cell a block, while an axis is no longer than the picture.
+        cells: (n_layers, n_heads, rows, columns) float32: the largest weight in
+            the block, NaN where no key is visible; exact, one cell a block,
+            while an axis is no longer than the picture.
         q_edges: (rows + 1,) int: row r covers query positions [q_edges[r], q_edges[r + 1]).
         k_edges: (columns + 1,) int, likewise for keys.
     """
