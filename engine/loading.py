@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
@@ -37,8 +38,8 @@ _SENTENCE_HEADS = re.compile(r"(^|\.)(pooler|seq_relationship|pre_classifier|cla
 _NAMES_SHOWN = 3
 #: What transformers, tokenizers, safetensors and torch raise over a directory they cannot use.
 _LOAD_ERRORS = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ImportError, RuntimeError, SafetensorError,
-    RecursionError,
+    OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ImportError, RuntimeError, ArithmeticError,
+    SafetensorError, StrictDataclassError,
 )
 #: One load at a time: each is checked against the memory that the one before it has really taken.
 _LOADING = threading.Lock()
@@ -146,6 +147,7 @@ def load(
         dtype, needed = _plan(tensors, device, free)
         _check_budget(path.name, needed, free, headroom, device)
         with _quiet():
+            _check_parsed_config(path)
             tokenizer = _tokenizer(path)
             model = _model(path, config, family, dtype)
         _place(model, device)
@@ -207,11 +209,24 @@ def _tokenizer(path: Path) -> transformers.PreTrainedTokenizerBase:
     return tokenizer
 
 
+def _check_parsed_config(path: Path) -> None:
+    """Let transformers parse the config by itself, so that its faults are not taken for the tokenizer's."""
+    try:
+        transformers.AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except _LOAD_ERRORS as error:
+        raise errors.ModelRefused(
+            "a config.json that transformers can use", got=_first_line(error),
+            next_step="Copy the model's own config.json into its folder, or choose another model.",
+            code="config_unusable", detail=_first_line(error),
+        ) from error
+
+
 def _model(path: Path, config: dict[str, Any], family: str, dtype: str) -> transformers.PreTrainedModel:
     try:
+        # Weights of another shape are let through here only to be named, and refused, by _check_report.
         model, report = _class(config, family).from_pretrained(
             path, use_safetensors=True, trust_remote_code=False, local_files_only=True,
-            dtype=getattr(torch, dtype), output_loading_info=True,
+            dtype=getattr(torch, dtype), output_loading_info=True, ignore_mismatched_sizes=True,
         )
     except _LOAD_ERRORS as error:
         raise errors.ModelRefused(

@@ -1,0 +1,151 @@
+"""Cards are read from files alone, and what cannot be read is told, not hidden."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import transformers
+
+from engine import catalogue, errors
+from tests.engine import tiny
+
+FAMILIES = {
+    "gpt2": "decoder-only", "llama": "decoder-only", "mistral": "decoder-only", "qwen3": "decoder-only",
+    "gemma2": "decoder-only", "gpt_oss": "decoder-only", "opt": "decoder-only", "bloom": "decoder-only",
+    "mamba": "decoder-only", "bert": "encoder-only", "modernbert": "encoder-only", "deberta_v2": "encoder-only",
+    "t5": "encoder-decoder", "bart": "encoder-decoder", "marian": "encoder-decoder",
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    for kind in tiny.KINDS:
+        tiny.save(kind, root / kind)
+    return root
+
+
+def write(folder: Path, config: object, **files: str) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config), encoding="utf-8")
+    for name, text in files.items():
+        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_every_kind_has_its_card(checkpoints):
+    cards = {card.name: card for card in catalogue.folders(checkpoints)}
+    assert {name: card.family for name, card in cards.items()} == FAMILIES
+    for name, card in cards.items():
+        config = transformers.AutoConfig.from_pretrained(checkpoints / name)
+        assert card.n_layers == config.num_hidden_layers, name
+        assert card.n_heads == getattr(config, "num_attention_heads", 0), name
+        assert card.model_type == config.model_type and card.source == "folder"
+        assert card.bytes == (checkpoints / name / "model.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("config", "family"),
+    [
+        ({"model_type": "bert", "architectures": ["BertModel"]}, "encoder-only"),
+        ({"model_type": "bert", "architectures": ["BertForSequenceClassification"]}, "encoder-only"),
+        ({"model_type": "bert", "architectures": ["BertLMHeadModel"], "is_decoder": True}, "decoder-only"),
+        ({"model_type": "bert", "architectures": ["BertLMHeadModel"]}, "encoder-only"),
+        ({"model_type": "roberta"}, "encoder-only"),
+        ({"model_type": "gpt2", "architectures": ["GPT2Model"]}, "decoder-only"),
+        ({"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]}, "decoder-only"),
+        ({"model_type": "mbart", "is_encoder_decoder": True}, "encoder-decoder"),
+        ({"model_type": "whisper", "is_encoder_decoder": True}, ""),
+        ({"model_type": "vision-encoder-decoder", "is_encoder_decoder": True}, ""),
+        ({"model_type": "vit"}, ""),
+        ({"model_type": "clip", "vision_config": {}}, ""),
+        ({"model_type": "gemma3", "vision_config": {}}, ""),
+        ({"model_type": "wav2vec2"}, ""),
+        ({"model_type": "never-heard-of"}, ""),
+        ({"model_type": ["gpt2"]}, ""),
+        ({}, ""),
+    ],
+)
+def test_family_follows_the_config(config, family):
+    assert catalogue.family(config) == family
+
+
+@pytest.mark.parametrize(
+    ("readme", "license_", "description"),
+    [
+        ("---\nlicense: apache-2.0\nlanguage: zh\n---\n# Title\n\nTranslates Chinese.\nMore.\n", "apache-2.0",
+         "Translates Chinese."),
+        ("---\nlanguage:\n- zh\nlicense: 'cc-by-4.0' # as the data\n---\n", "cc-by-4.0", ""),
+        ('---\nlicense: "mit"\n---\n<img src=x>\n![x](y)\nText.', "mit", "Text."),
+        ("---\nlicense:\nlanguage: zh\n---\n", "", ""),
+        ("---\nlicense: mit\nno end of it", "", "license: mit"),
+        ("No front matter.\nlicense: mit\n", "", "No front matter."),
+        ("---\r\nlicense: mit\r\n---\r\nText.", "mit", "Text."),
+        ("", "", ""),
+        ("x" * 1000, "", "x" * 200),
+    ],
+)
+def test_licence_and_description_come_from_the_model_card(tmp_path, readme, license_, description):
+    folder = write(tmp_path / "m", {"model_type": "gpt2"})
+    (folder / "README.md").write_bytes(readme.encode())
+    card = catalogue.card(folder, source="folder")
+    assert (card.license, card.description) == (license_, description)
+
+
+def test_no_model_card_and_bytes_that_are_no_text(tmp_path):
+    folder = write(tmp_path / "m", {"model_type": "gpt2"})
+    assert catalogue.card(folder, source="folder").license == ""
+    (folder / "README.md").write_bytes(b"---\nlicense: mit\n---\n\xff\xfe\x00")
+    assert catalogue.card(folder, source="folder").license == "mit"
+
+
+def test_unreadable_folders_are_skipped_and_told(tmp_path):
+    assets, root = tmp_path / "assets", tmp_path / "models"
+    write(assets / "zh-en", {"model_type": "marian", "is_encoder_decoder": True})
+    write(root / "good", {"model_type": "gpt2"})
+    write(root / "zh-en", {"model_type": "gpt2"})
+    write(root / "cut", '{"model_type": "gpt2"')
+    write(root / "deep", "[" * 100_000)
+    write(root / "list", "[]")
+    write(root / "name with spaces", {"model_type": "gpt2"})
+    (root / "empty").mkdir()
+    (root / "latin").mkdir()
+    (root / "latin" / "config.json").write_bytes(b'{"model_type": "\xe9"}')
+    (root / ".hidden").mkdir()
+    (root / "file.txt").write_text("x", encoding="utf-8")
+    (root / "link").symlink_to(write(tmp_path / "outside", {"model_type": "gpt2"}))
+    assert [(card.name, card.source) for card in catalogue.models(assets, root)] == [
+        ("zh-en", "embedded"), ("good", "folder"),
+    ]
+    told = {entry.name: entry.reason for entry in catalogue.broken(assets, root)}
+    assert told.keys() == {"cut", "deep", "list", "name with spaces", "empty", "latin", "link", "zh-en"}
+    assert "no config.json" in told["empty"] and "outside" in told["link"] and "same name" in told["zh-en"]
+
+
+def test_huge_config_is_not_read(tmp_path):
+    write(tmp_path / "m", '{"x": "' + "x" * 3 * 2**20 + '"}')
+    with pytest.raises(errors.ModelRefused):
+        catalogue.read_config(tmp_path / "m")
+
+
+def test_absent_folders_hold_no_models(tmp_path):
+    assert catalogue.models(tmp_path / "a", tmp_path / "b") == ()
+    assert catalogue.broken(tmp_path / "a", tmp_path / "b") == ()
+
+
+def test_models_folder_comes_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv(catalogue.FOLDER_VARIABLE, str(tmp_path))
+    assert catalogue.models_folder() == tmp_path
+    monkeypatch.delenv(catalogue.FOLDER_VARIABLE)
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert catalogue.models_folder() == Path("/somewhere/.cache/attention-microscope/models")
+    monkeypatch.setenv(catalogue.FOLDER_VARIABLE, "~/x")
+    assert catalogue.models_folder() == Path("/somewhere/x")
+
+
+def test_odd_numbers_in_a_config_do_not_break_the_card(tmp_path):
+    folder = write(tmp_path / "m", {"model_type": "gpt2", "n_layer": "12", "n_head": True})
+    card = catalogue.card(folder, source="folder")
+    assert (card.n_layers, card.n_heads) == (0, 0)
