@@ -25,7 +25,7 @@ DEFAULT_FOLDER = Path("~/.cache/attention-microscope/models")
 
 #: Names of embedded models and of folders: no separator, no leading dot, ASCII only.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_FILE_LIMIT = 2 * 2**20
+_FILE_LIMIT = 8 * 2**20  # a tokenizer's configuration may list thousands of added tokens
 _DESCRIPTION_LIMIT = 200
 #: The line of a model card's front matter that names its licence; the hub's identifiers are one word each.
 _LICENSE = re.compile(r"""^license:[ \t]*["']?([A-Za-z0-9][\w.+-]*)""", re.MULTILINE | re.ASCII)
@@ -120,25 +120,29 @@ def card(path: Path, *, source: Literal["embedded", "folder", "hub"], name: str 
 
 def read_config(path: Path) -> dict[str, Any]:
     """The parsed config.json of the directory `path`. Raises errors.ModelRefused when it cannot be read."""
-    file = path / "config.json"
+    return read_json(path / "config.json")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a small JSON file of a model. Raises errors.ModelRefused when it is absent, huge or no object."""
     try:
         if file.stat().st_size > _FILE_LIMIT:
-            raise ValueError(f"a config.json of {file.stat().st_size} bytes")
-        config = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("a config.json that is no object")
+            raise ValueError(f"{file.stat().st_size} bytes")
+        parsed = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(parsed, dict):
+            raise ValueError("it is no object")
     except FileNotFoundError as error:
-        raise _unreadable("no config.json") from error
+        raise _unreadable(file.name, f"no {file.name}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise _unreadable(f"one that cannot be read ({error})") from error
-    return config
+        raise _unreadable(file.name, f"one that cannot be read ({error})") from error
+    return parsed
 
 
-def _unreadable(got: str) -> errors.ModelRefused:
+def _unreadable(name: str, got: str) -> errors.ModelRefused:
     return errors.ModelRefused(
-        "a model directory with a readable config.json", got=got,
-        next_step="Copy the model's config.json, safetensors weights and tokenizer files into one folder.",
-        code="config_unreadable", detail=got,
+        f"a model directory with a readable {name}", got=got,
+        next_step=f"Copy the model's {name}, safetensors weights and tokenizer files into one folder.",
+        code="config_unreadable", file=name, detail=got,
     )
 
 

@@ -146,6 +146,8 @@ def load(
         free = memory.free_bytes(device)
         dtype, needed = _plan(tensors, device, free)
         _check_budget(path.name, needed, free, headroom, device)
+        if device != "cpu":  # the weights pass through main memory on their way
+            _check_budget(path.name, needed, memory.free_bytes("cpu"), headroom, "cpu")
         with _quiet():
             _check_parsed_config(path)
             tokenizer = _tokenizer(path)
@@ -169,7 +171,7 @@ def _check_files(path: Path) -> None:
             next_step="Put the model's tokenizer.json into its folder.", code="tokenizer_missing", name=path.name,
         )
     tokenizer_config = path / "tokenizer_config.json"
-    if tokenizer_config.is_file() and '"auto_map"' in tokenizer_config.read_text(encoding="utf-8", errors="replace"):
+    if tokenizer_config.is_file() and catalogue.read_json(tokenizer_config).get("auto_map"):
         raise errors.ModelRefused(
             "a stock tokenizer", got="a tokenizer that brings its own code (auto_map)",
             next_step="Choose a model without remote code: running it could do anything on this machine.",

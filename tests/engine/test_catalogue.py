@@ -125,7 +125,7 @@ def test_unreadable_folders_are_skipped_and_told(tmp_path):
 
 
 def test_huge_config_is_not_read(tmp_path):
-    write(tmp_path / "m", '{"x": "' + "x" * 3 * 2**20 + '"}')
+    write(tmp_path / "m", '{"x": "' + "x" * 9 * 2**20 + '"}')
     with pytest.raises(errors.ModelRefused):
         catalogue.read_config(tmp_path / "m")
 
