@@ -19,7 +19,7 @@ TICK_COLUMNS = 18
 #: Most tick labels drawn along an axis; between them every n-th is shown, and the hover names all.
 MOST_TICKS = 64
 #: Side of a cell in pixels, and the height a square picture grows to at most.
-CELL = (6, 44)
+CELL = (3, 44)
 PICTURE = 640
 #: Height of the colour bar with its ticks and name, in pixels.
 BAR = 60
@@ -75,10 +75,11 @@ def token_axes(query_labels: Sequence[str], key_labels: Sequence[str], *, query:
     x = {**plain, "range": [-0.5, len(key_labels) - 0.5], "constraintoward": "left"}
     y = {**plain, "range": [len(query_labels) - 0.5, -0.5], "constraintoward": "top"}
     angle = -90 if any(columns_of(label) > 4 for label in key_labels) or len(key_labels) > 24 else 0
+    frame = {"showline": True, "mirror": True, "linewidth": 1, "linecolor": "rgba(128,128,128,0.5)"}
     # Each drawn axis stands on the unseen one across: anchored to each other they would miss the square's edge.
     return {
-        "xaxis": {**x, **whole(key_labels)},
-        "yaxis": {**y, **whole(query_labels), "scaleanchor": "x"},
+        "xaxis": {**x, **whole(key_labels), **frame},
+        "yaxis": {**y, **whole(query_labels), **frame, "scaleanchor": "x"},
         "xaxis2": {**x, **drawn(key_labels), "overlaying": "x", "matches": "x", "anchor": "y", "side": "top",
                    "tickangle": angle, "title": {"text": escape(key)}},
         "yaxis2": {**y, **drawn(query_labels), "overlaying": "y", "matches": "y", "anchor": "x", "side": "left",
