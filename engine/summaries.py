@@ -32,6 +32,7 @@ Does not know content: a label says where weight goes, not why.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -56,6 +57,8 @@ MIN_KEYS = 3
 MIN_MASS = 0.05
 MIN_ROWS = 2
 
+#: What a Token's text ends in when it is one of several byte fragments.
+_FRAGMENT = re.compile(r"·\d+/\d+$")
 _POSITIONAL = ("mean_distance", "previous_token_mass", "self_mass")
 _OFFSETS = {"previous": -1, "next": 1, "self": 0}
 
@@ -74,7 +77,8 @@ def sink_keys(tokens: Sequence[Token]) -> np.ndarray:
 
 
 def _is_punctuation(text: str) -> bool:
-    return bool(text) and all(unicodedata.category(char)[0] == "P" for char in text)
+    characters = _FRAGMENT.sub("", text)
+    return bool(characters) and all(unicodedata.category(char)[0] == "P" for char in characters)
 
 
 def set_sink_aside(pattern: np.ndarray, sink: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
