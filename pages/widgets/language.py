@@ -22,6 +22,7 @@ DOMAIN = "microscope"
 LOCALES = Path(__file__).resolve().parents[2] / "assets" / "locales"
 PARAMETER = "lang"
 WIDGET = "language"
+_FIRST = "language_at_first"
 _WRITTEN = "language_in_address"
 
 
@@ -58,23 +59,34 @@ def preferred(locale: str | None) -> Language:
 def choose() -> Language:
     """Draws the language control and returns what stands in it; call before `st.navigation`."""
     address = st.query_params.get(PARAMETER)
-    # The address wins when it is not what we wrote there: a link was opened, or the history moved.
-    if WIDGET not in st.session_state or address not in (None, st.session_state.get(_WRITTEN)):
-        named = by_code(address) or by_code(st.session_state.get(WIDGET))
-        st.session_state[WIDGET] = (named or preferred(st.context.locale)).code
+    state = st.session_state
+    if _FIRST not in state:
+        state[_FIRST] = (by_code(address) or preferred(st.context.locale)).code
+    elif by_code(address) and address != state.get(_WRITTEN):
+        # The address is not what we wrote there: a link was followed or the history moved. It wins.
+        state[WIDGET] = address
     with st.container(key="language-bar", horizontal=True, horizontal_alignment="right"):
         code = st.segmented_control(
             "中文 / English",
             [language.code for language in LANGUAGES],
+            # A default, not a value put into the session: the browser holds it from the first paint on,
+            # so a rerun that overtakes the first one cannot come without it.
+            default=state[_FIRST],
             format_func=lambda code: by_code(code).name,
             key=WIDGET,
             required=True,
             label_visibility="collapsed",
-        )
+        ) or state[_FIRST]
     if address != code:
         st.query_params[PARAMETER] = code
-    st.session_state[_WRITTEN] = code
+    state[_WRITTEN] = code
     return by_code(code)
+
+
+def chosen() -> Language:
+    """The language that `choose` returned in this run; for pages, which run after it."""
+    state = st.session_state
+    return by_code(state.get(WIDGET)) or by_code(state.get(_FIRST)) or ENGLISH
 
 
 @cache

@@ -25,6 +25,7 @@ class HeadGrid {
     this.root.append(this.legend, this.scroll, this.tip, this.spoken);
     host.append(this.root);
     this.active = 0;
+    this.width = 0;
     this.hover = [null, null];
     this.link = new HoverLink((q, k) => this.showHover(q, k));
     this.board.addEventListener("pointermove", (event) => this.point(event));

@@ -15,9 +15,9 @@ from pages.figures import palette
 from pages.widgets.canvas import pack, register, require_texts
 
 #: Interface strings `head_lines` needs, already translated: `lines` names the whole for screen readers, `query` and
-#: `key` head the two columns, `weight` names the number, `masked` stands for the weight of a key that is out of sight,
-#: `hint` tells the reader to point at a token.
-TEXTS = ("lines", "query", "key", "weight", "masked", "hint")
+#: `key` head the two columns, `masked` stands for the weight of a key that is out of sight, `hint` tells the
+#: reader to point at a token.
+TEXTS = ("lines", "query", "key", "masked", "hint")
 
 _component = register(Path(__file__).parent)
 

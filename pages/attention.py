@@ -1,0 +1,78 @@
+"""Type a sentence, see every head: the grid of all maps of one real run, and each head opened."""
+
+import streamlit as st
+
+from engine import Head, LocalEngine, Trace, errors
+from pages.widgets import (
+    badge, banners, export, flags, head_browser, head_detail, language, permalink, prompt_box, runner, runtime,
+    stream_view,
+)
+from pages.widgets.language import Translate
+
+PERMALINK = ("model", "text", "target", "stream", "layer", "head", "row", "unit")
+
+
+@st.fragment
+def explore(engine: LocalEngine, trace: Trace, spoken: language.Language, _: Translate) -> None:
+    """Stream, unit, grid, head: what changes without running the model again."""
+    stream, unit = _choose_stream(trace, _)
+    try:
+        shown = stream_view.view(trace, stream, unit=unit)
+        layer, index = head_browser.browse(engine, trace, shown, _)
+        left, right = st.columns([5, 2], vertical_alignment="bottom")
+        left.subheader(_("{stream} · layer {layer}, head {head}").format(
+            stream=_stream_names(_)[stream], layer=layer, head=index))
+        detail = head_detail.show(engine, trace, Head(stream, layer, index), shown, _)
+        with right:
+            export.offer(engine, trace, detail, language=spoken, _=_)
+    except errors.EngineError as error:
+        banners.show_error(error, _)
+        return
+    prompt = trace.prompt
+    complete = permalink.write({
+        "model": prompt.model, "text": prompt.text, "target": prompt.target, "stream": stream, "layer": layer,
+        "head": index, "row": st.session_state.get("row"), "unit": unit,
+    })
+    st.caption(_("The address of this page reopens this view.") if complete
+               else _("The text is too long for the address; it reopens this view without it."))
+
+
+def _stream_names(_: Translate) -> dict[str, str]:
+    return {"encoder": _("Encoder self-attention"), "decoder": _("Decoder self-attention (masked)"),
+            "cross": _("Cross-attention")}
+
+
+def _choose_stream(trace: Trace, _: Translate) -> tuple[str, str]:
+    names = _stream_names(_)
+    units = {"words": _("Words"), "tokens": _("Tokens")}
+    state = st.session_state
+    if state.get("stream") not in trace.streams:
+        state["stream"] = trace.streams[0]
+    if state.get("unit") not in units:
+        state["unit"] = "words"
+    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    stream = left.segmented_control(_("Stream"), trace.streams, key="stream", required=True,
+                                    format_func=names.get, label_visibility="collapsed")
+    unit = right.segmented_control(
+        _("Words or tokens"), list(units), key="unit", required=True, format_func=units.get,
+        label_visibility="collapsed",
+        help=_("Words: weights summed over a word's keys, averaged over its queries."))
+    return stream, unit
+
+
+spoken = language.chosen()
+_ = language.translator(spoken)
+permalink.restore(PERMALINK)
+st.title(_("Attention"))
+st.caption(_("Type a sentence: the model really runs, and every attention head of that run is below."))
+engine = runtime.engine()
+prompt = prompt_box.ask(engine.models(), language=spoken, _=_)
+if prompt is None:
+    st.info(_("Type a sentence above, or pick an example, to see every head at work."), icon=":material/edit:")
+    st.stop()
+trace = runner.run(engine, prompt, _)
+if trace is not None:
+    badge.show(trace, _)
+    banners.show_notes(trace.notes, _)
+    flags.show(trace, _)
+    explore(engine, trace, spoken, _)

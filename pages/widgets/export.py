@@ -1,0 +1,99 @@
+"""Downloads of what is on screen, and the pictures that need a browser to be drawn.
+
+Files are made when they are asked for. PNG and SVG of the open head are drawn
+by Kaleido with an installed Chromium; where there is none, the page says so and
+the picture's own toolbar still saves a PNG.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from engine import LocalEngine, Trace
+from engine.types import LABELS, MEASURES
+from pages.figures import files
+from pages.widgets import measures, stream_view
+from pages.widgets.head_detail import Shown
+from pages.widgets.language import Language, Translate
+
+_drawing = threading.Lock()
+
+
+def offer(engine: LocalEngine, trace: Trace, shown: Shown, *, language: Language, _: Translate) -> None:
+    """Draws the export menu for the open head and its stream."""
+    name = f"{trace.prompt.model.replace('/', '-')}-{shown.head.stream}-L{shown.head.layer}-H{shown.head.head}"
+    theme = st.context.theme.type or "light"
+    with st.popover(_("Export"), icon=":material/download:"):
+        if st.button(_("Draw PNG and SVG"), key="draw", icon=":material/image:"):
+            _draw(shown.figure, name, theme, _)
+        st.download_button(_("Head as HTML (opens offline)"), lambda: _html(engine, trace, shown, language, theme, _),
+                           f"{name}.html", "text/html", on_click="ignore", key="html")
+        if shown.weights is not None:
+            st.download_button(_("Head as CSV"), lambda: files.pattern_csv(
+                shown.weights, query_labels=shown.view.queries, key_labels=shown.view.keys).encode("utf-8-sig"),
+                f"{name}.csv", "text/csv", on_click="ignore", key="csv")
+        st.download_button(_("Everything as JSON"), lambda: files.to_json(_values(engine, trace, shown)),
+                           f"{name}.json", "application/json", on_click="ignore", key="json")
+        st.download_button(_("Grid of all heads as SVG"), lambda: _grid(engine, trace, shown, theme, _),
+                           f"{trace.prompt.model.replace('/', '-')}-{shown.head.stream}-grid.svg", "image/svg+xml",
+                           on_click="ignore", key="grid-svg")
+
+
+def _draw(figure: go.Figure, name: str, theme: str, _: Translate) -> None:
+    from kaleido.errors import ChromeNotFoundError
+
+    figure = go.Figure(figure)
+    figure.update_layout(width=900, paper_bgcolor="#ffffff" if theme == "light" else "#13161c")
+    with st.spinner(_("Drawing")), _drawing:  # Kaleido drives one browser
+        try:
+            drawn = {kind: figure.to_image(format=kind, scale=2 if kind == "png" else 1) for kind in ("png", "svg")}
+        except (ChromeNotFoundError, RuntimeError, OSError) as error:
+            st.warning(_("PNG and SVG need an installed Chrome or Chromium, which could not be started ({reason}). The "
+                         "picture's own toolbar saves a PNG without it.").format(reason=type(error).__name__))
+            return
+    for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")):
+        st.download_button(kind.upper(), drawn[kind], f"{name}.{kind}", mime, on_click="ignore", key=f"save-{kind}")
+
+
+def _values(engine: LocalEngine, trace: Trace, shown: Shown) -> dict[str, object]:
+    summary = engine.summaries(trace.prompt, shown.head.stream)
+    return {
+        "prompt": asdict(trace.prompt), "output": trace.output, "streams": trace.streams,
+        "provenance": asdict(trace.provenance),
+        "head": asdict(shown.head), "unit": shown.view.unit, "queries": shown.view.queries, "keys": shown.view.keys,
+        "weights": shown.weights, "sink_mass_removed": shown.removed,
+        "summaries": {measure: getattr(summary, measure) for measure in MEASURES}
+        | {"label": [[LABELS[label] for label in row] for row in summary.label], "label_score": summary.label_score},
+    }
+
+
+def _grid(engine: LocalEngine, trace: Trace, shown: Shown, theme: str, _: Translate) -> str:
+    summary = engine.summaries(trace.prompt, shown.head.stream)
+    short = shown.view.size <= engine.limits.exact_grid
+    cells = (stream_view.patterns(engine, trace.prompt, shown.view) if short
+             else engine.pictures(trace.prompt, shown.head.stream).cells)
+    n_layers, n_heads = summary.label.shape
+    captions = np.array([[f"L{layer} H{head}" for head in range(n_heads)] for layer in range(n_layers)])
+    return files.grid_svg(cells, order=list(np.ndindex(n_layers, n_heads)), captions=captions,
+                          labels=measures.label_grid(summary, _), theme=theme)
+
+
+def _html(engine: LocalEngine, trace: Trace, shown: Shown, language: Language, theme: str, _: Translate) -> str:
+    given = trace.provenance
+    facts = [
+        (_("Sentence"), trace.source_text), (_("Output"), trace.output),
+        (_("Model"), f"{given.model} ({given.revision})"),
+        (_("Head"), f"{shown.head.stream}, {_('layer')} {shown.head.layer}, {_('head')} {shown.head.head}"),
+        (_("Device and number format"), f"{given.device}, {given.dtype}"),
+        (_("Captured through"), given.backend),
+        (_("Largest difference to eager attention, when the model was checked"), f"{given.probe_error:.1e}"),
+        (_("Largest difference to the model's own attention output, in this run"), f"{given.output_error:.1e}"),
+        (_("Worst row sum, off 1 by"), f"{given.row_sum_error:.1e}"),
+    ]
+    return files.page_html(shown.figure, title=_("The Attention Microscope"), language=language.locale, facts=facts,
+                           grid=_grid(engine, trace, shown, theme, _), theme=theme)

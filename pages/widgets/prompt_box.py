@@ -1,0 +1,83 @@
+"""The sentence, the model and the optional target: what a person asks with.
+
+It turns widgets into a `Prompt` and offers examples that suit the model. It
+checks nothing: the engine does, and says what was wrong.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from engine import ModelCard, Prompt
+from pages.widgets import sentences
+from pages.widgets.banners import human_bytes
+from pages.widgets.language import Language, Translate
+
+MODEL, TEXT, TARGET, EXAMPLE = "model", "text", "target", "example"
+
+
+def ask(cards: tuple[ModelCard, ...], *, language: Language, _: Translate) -> Prompt | None:
+    """Draws the controls; returns the prompt, or None while there is no sentence.
+
+    Args:
+        cards: the models to offer; another name may be typed.
+        language: of the hints beside the examples.
+    """
+    by_name = {card.name: card for card in cards}
+    state = st.session_state
+    state.setdefault(MODEL, cards[0].name if cards else None)
+    names = list(by_name) + ([state[MODEL]] if state[MODEL] and state[MODEL] not in by_name else [])
+    left, right = st.columns([3, 2], gap="medium")
+    with right:
+        name = st.selectbox(
+            _("Model"), names, key=MODEL, accept_new_options=True, filter_mode="contains",
+            format_func=lambda name: describe(by_name[name], _) if name in by_name else name,
+            placeholder=_("Choose a model, or type a hub id: org/name"),
+            help=_("Embedded models, folders of your models folder, or a hub id such as org/name@revision."),
+        )
+        family = by_name[name].family if name in by_name else ""
+        target = ""
+        if family in ("encoder-decoder", ""):
+            target = st.text_input(
+                _("Target text (optional)"), key=TARGET, placeholder=_("empty: the model's own output"),
+                help=_("Only for encoder–decoders: look at this output instead of the model's own."),
+            )
+    if EXAMPLE not in state and TEXT not in state:
+        state[TEXT] = next((example.text for example in sentences.examples(family)), "")
+    with left:
+        text = st.text_area(
+            _("Sentence"), key=TEXT, height=118, placeholder=_("Type a sentence, then press Ctrl+Enter"),
+        )
+        st.button(_("Look inside"), type="primary", icon=":material/biotech:", key="look")
+    _offer_examples(family, language=language, _=_)
+    if not name or not text or not text.strip():
+        return None
+    return Prompt(model=name, text=text, target=target if target and target.strip() else None)
+
+
+def describe(card: ModelCard, _: Translate) -> str:
+    """One line on a model: name, family, layers × heads, size, licence."""
+    families = {
+        "encoder-decoder": _("encoder–decoder"), "decoder-only": _("decoder-only"), "encoder-only": _("encoder-only"),
+    }
+    parts = [card.name, families.get(card.family, card.model_type)]
+    if card.n_layers:
+        parts.append(f"{card.n_layers}×{card.n_heads}")
+    parts += [human_bytes(card.bytes), card.license or _("licence unknown")]
+    return " · ".join(parts)
+
+
+def _offer_examples(family: str, *, language: Language, _: Translate) -> None:
+    offered = {example.text: example for example in sentences.examples(family)}
+
+    def take() -> None:
+        if st.session_state[EXAMPLE]:
+            st.session_state[TEXT] = st.session_state[EXAMPLE]
+            st.session_state[TARGET] = ""
+
+    state = st.session_state
+    if state.get(EXAMPLE) not in offered or state.get(EXAMPLE) != state.get(TEXT):
+        state[EXAMPLE] = state[TEXT] if state.get(TEXT) in offered else None
+    st.pills(_("Examples"), list(offered), key=EXAMPLE, on_change=take, label_visibility="collapsed")
+    if (example := offered.get(state.get(TEXT))) is not None:
+        st.caption(f":material/lightbulb: {example.look(language)}")

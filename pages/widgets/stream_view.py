@@ -1,0 +1,119 @@
+"""One stream as a page shows it: axis labels, flags, sinks and patterns, by tokens or by words.
+
+It turns the engine's values into what figures and components take; it draws
+nothing. Masked cells are NaN from here on, so that they cannot pass for zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from engine import Head, LocalEngine, Prompt, Trace, Word, summaries, words
+
+Unit = Literal["words", "tokens"]
+UNITS: tuple[Unit, ...] = ("words", "tokens")
+
+
+@dataclass(frozen=True)
+class StreamView:
+    """The axes of one stream in one unit.
+
+    Attributes:
+        stream, unit: which.
+        queries: q_len labels; in `decoder` and `cross` "predicted ‹ read".
+        keys: k_len labels.
+        query_flags, key_flags: "", "unknown", "fallback" or "special" for each.
+        sink: (k_len,) bool, the keys that the sink switch sets aside.
+        query_units, key_units: the token ranges that the labels stand for.
+    """
+
+    stream: str
+    unit: Unit
+    queries: tuple[str, ...]
+    keys: tuple[str, ...]
+    query_flags: tuple[str, ...]
+    key_flags: tuple[str, ...]
+    sink: np.ndarray
+    query_units: tuple[Word, ...]
+    key_units: tuple[Word, ...]
+
+    @property
+    def size(self) -> int:
+        """The longer axis."""
+        return max(len(self.queries), len(self.keys))
+
+
+def view(trace: Trace, stream: str, *, unit: Unit) -> StreamView:
+    """The axes of `stream` in `unit`."""
+    axes = trace.tokens(stream)
+    if unit == "words":
+        query_units, key_units = axes.query_words, axes.key_words
+    else:
+        query_units, key_units = _one_by_one(axes.query), _one_by_one(axes.key)
+    queries = tuple(unit_.text for unit_ in query_units)
+    if stream != "encoder":
+        queries = tuple(f"{unit_.text} ‹ {axes.consumed[unit_.start].text}" for unit_ in query_units)
+    token_sink = summaries.sink_keys(axes.key)
+    return StreamView(
+        stream=stream, unit=unit, queries=queries, keys=tuple(unit_.text for unit_ in key_units),
+        query_flags=tuple(_flag(unit_) for unit_ in query_units), key_flags=tuple(_flag(unit_) for unit_ in key_units),
+        sink=np.array([bool(token_sink[unit_.start:unit_.end].all()) for unit_ in key_units]),
+        query_units=query_units, key_units=key_units,
+    )
+
+
+def part(shown: StreamView, rows: tuple[int, int], columns: tuple[int, int]) -> StreamView:
+    """The axes of a region [start, end) of tokens; for views by tokens."""
+    return replace(
+        shown, queries=shown.queries[slice(*rows)], keys=shown.keys[slice(*columns)],
+        query_flags=shown.query_flags[slice(*rows)], key_flags=shown.key_flags[slice(*columns)],
+        sink=shown.sink[slice(*columns)], query_units=shown.query_units[slice(*rows)],
+        key_units=shown.key_units[slice(*columns)],
+    )
+
+
+def pattern(engine: LocalEngine, prompt: Prompt, head: Head, shown: StreamView) -> np.ndarray:
+    """One head's pattern in the view's unit, (q_len, k_len) float32, NaN where masked."""
+    return _in_units(engine.pattern(prompt, head), engine.visible(prompt, head), shown)
+
+
+def patterns(engine: LocalEngine, prompt: Prompt, shown: StreamView) -> np.ndarray:
+    """Every head's pattern in the view's unit, (n_layers, n_heads, q_len, k_len) float32, NaN where masked."""
+    every = engine.patterns(prompt, shown.stream)
+    return np.stack([
+        np.stack([_in_units(one, engine.visible(prompt, Head(shown.stream, layer, head)), shown)
+                  for head, one in enumerate(heads)])
+        for layer, heads in enumerate(every)
+    ])
+
+
+def set_sink_aside(weights: np.ndarray, shown: StreamView) -> tuple[np.ndarray, np.ndarray]:
+    """The pattern renormalised without the view's sink keys, and the mass removed from each row.
+
+    Args:
+        weights: (q_len, k_len) float32, NaN where masked.
+
+    Returns:
+        (q_len, k_len) float32 with masked cells and the sink's columns NaN, and (q_len,) float32.
+    """
+    masked = np.isnan(weights)
+    rest, removed = summaries.set_sink_aside(np.where(masked, 0, weights), shown.sink)
+    return np.where(masked | shown.sink, np.nan, rest).astype(np.float32), removed
+
+
+def _one_by_one(tokens) -> tuple[Word, ...]:
+    return tuple(Word(token.text, i, i + 1, token.special, token.flag) for i, token in enumerate(tokens))
+
+
+def _flag(unit: Word) -> str:
+    return unit.flag or ("special" if unit.special else "")
+
+
+def _in_units(weights: np.ndarray, visible: np.ndarray, shown: StreamView) -> np.ndarray:
+    units = {"query_words": shown.query_units, "key_words": shown.key_units}
+    summed = words.aggregate(weights, **units)
+    seen = words.aggregate(visible.astype(np.float32), **units) > 0
+    return np.where(seen, summed, np.nan).astype(np.float32)
