@@ -178,7 +178,7 @@ def pattern_image(
         **bare_layout(title=title, theme=theme),
         xaxis={**plain, "range": [k_from, k_to], "side": "top", "constraintoward": "left",
                "title": {"text": key}},
-        yaxis={**plain, "range": [q_to, q_from], "scaleanchor": "x", "constraintoward": "top",
+        yaxis={**plain, "range": [q_to, q_from], "scaleanchor": "x", "constraintoward": "bottom",
                "title": {"text": query}},
         height=int(np.clip(PICTURE * (q_to - q_from) / (k_to - k_from), 200, PICTURE)) + BAR + 50,
     )
@@ -231,7 +231,7 @@ def row_bars(
                           text=f"{escape(texts['uniform'])} {uniform:.2f}", font={"color": palette.ACCENT[theme]})
     figure.update_layout(
         **bare_layout(title=title, theme=theme) | {"margin": {"l": 8, "r": 8, "t": 44 if title else 8,
-                                                              "b": 32 if left.size else 8}},
+                                                              "b": 32 if left.size else 8, "pad": 4}},
         xaxis={"range": [0, max(1.12 * float(values.max(initial=0.0)), 1.4 * uniform)], "showgrid": False,
                "zeroline": False, "showticklabels": False, "fixedrange": True},
         yaxis={"range": [max(len(shown), 1) + 0.3, -0.5], "tickmode": "array", "tickvals": place, "automargin": True,

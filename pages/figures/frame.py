@@ -17,10 +17,10 @@ FONT = "'Noto Sans SC','PingFang SC','Microsoft YaHei',sans-serif"
 #: Longest tick label drawn, in half-width columns (a Chinese character takes two); the hover shows the whole token.
 TICK_COLUMNS = 18
 #: Most tick labels drawn along an axis; between them every n-th is shown, and the hover names all.
-MOST_TICKS = 64
+MOST_TICKS = 40
 #: Side of a cell in pixels, and the height a square picture grows to at most.
-CELL = (3, 44)
-PICTURE = 640
+CELL = (3, 38)
+PICTURE = 560
 #: Height of the colour bar with its ticks and name, in pixels.
 BAR = 60
 
@@ -73,7 +73,7 @@ def token_axes(query_labels: Sequence[str], key_labels: Sequence[str], *, query:
 
     plain = {"showgrid": False, "zeroline": False, "ticks": "", "constrain": "domain"}
     x = {**plain, "range": [-0.5, len(key_labels) - 0.5], "constraintoward": "left"}
-    y = {**plain, "range": [len(query_labels) - 0.5, -0.5], "constraintoward": "top"}
+    y = {**plain, "range": [len(query_labels) - 0.5, -0.5], "constraintoward": "bottom"}
     angle = -90 if any(columns_of(label) > 4 for label in key_labels) or len(key_labels) > 24 else 0
     frame = {"showline": True, "mirror": True, "linewidth": 1, "linecolor": "rgba(128,128,128,0.5)"}
     # Each drawn axis stands on the unseen one across: anchored to each other they would miss the square's edge.
@@ -114,11 +114,13 @@ def bare_layout(*, title: str, theme: palette.Theme) -> dict:
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": FONT, "color": palette.TEXT[theme], "size": 13},
         "hoverlabel": {"font": {"family": FONT}},
-        "margin": {"l": 8, "r": 8, "t": 44 if title else 8, "b": BAR},
+        # No padding: a frame stands on the cells it frames, and hovers are placed by the axes' own pixels.
+        "margin": {"l": 8, "r": 8, "t": 44 if title else 8, "b": BAR, "pad": 0},
         "showlegend": False,
     }
     if title:
-        layout["title"] = {"text": escape(title), "x": 0, "xanchor": "left", "yref": "container", "automargin": True}
+        layout["title"] = {"text": escape(title), "x": 0, "xanchor": "left", "yref": "container", "y": 1,
+                           "yanchor": "top", "pad": {"t": 10, "b": 4}, "font": {"size": 15}, "automargin": True}
     return layout
 
 

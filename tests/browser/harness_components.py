@@ -60,12 +60,13 @@ st.write(f"head: {layer},{head}")
 flags = ["special" if token == "</s>" else "unknown" if i == 1 else "fallback" if i == 2 else ""
          for i, token in enumerate(queries)]
 key_flags = ["special" if token == "</s>" else "" for token in keys]
-chosen = token_link(stream="encoder", query_labels=queries, key_labels=keys, query_flags=flags, key_flags=key_flags,
-                    selected_query=st.session_state.row, heatmap_key="detail", key="tokens",
-                    texts={"query": "查询词", "key": "被看的词", "unknown": "模型不认识", "fallback": "拆成单字",
-                           "special": "特殊标记", "hint": "指着一个词，各视图同时高亮；点击查询词选定一行"})
-if chosen is not None:
-    st.session_state.row = chosen
+if st.checkbox("tokens", value=True):
+    chosen = token_link(stream="encoder", query_labels=queries, key_labels=keys, query_flags=flags,
+                        key_flags=key_flags, selected_query=st.session_state.row, heatmap_key="detail", key="tokens",
+                        texts={"query": "查询词", "key": "被看的词", "unknown": "模型不认识", "fallback": "拆成单字",
+                               "special": "特殊标记", "hint": "指着一个词，各视图同时高亮；点击查询词选定一行"})
+    if chosen is not None:
+        st.session_state.row = chosen
 row = min(st.session_state.row, q_len - 1)
 st.write(f"row: {row}")
 
@@ -80,7 +81,7 @@ with left:
     st.plotly_chart(figure, key="detail", config=attention.plotly_config("head"))
 with right:
     head_lines(pattern, stream="encoder", query_labels=queries, key_labels=keys, key="lines",
-               texts={"lines": "注意力连线", "query": "查询", "key": "键", "weight": "权重", "masked": "不可见",
+               texts={"lines": "注意力连线", "query": "查询", "key": "键", "masked": "不可见",
                       "hint": "指着一个词看它的连线"})
     visible = pattern[row]
     st.plotly_chart(attention.row_bars(visible, key_labels=keys, uniform=1 / np.isfinite(visible).sum(),

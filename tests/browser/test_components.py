@@ -186,6 +186,20 @@ def test_a_chip_points_by_mouse_and_by_key_and_chooses_a_row(opened):
     assert page.locator(".am-chip[aria-selected=true]").text_content().startswith("吃")
 
 
+def test_a_strip_that_is_gone_leaves_nothing_behind(opened):
+    page = opened("case=small")
+    page.mouse.move(*cell_centre(page, 0, 2, 1, 5))
+    page.locator(BAND).first.wait_for()
+    page.get_by_text("tokens", exact=True).click()
+    page.locator(".am-tokens").wait_for(state="detached")
+    page.mouse.move(*cell_centre(page, 0, 3, 1, 5))
+    page.locator(".am-lines[data-hover='3,1']").wait_for()
+    assert page.locator(BAND).count() == 0
+    page.mouse.move(*heat_cell(page, 4, 2))
+    page.wait_for_timeout(300)
+    assert page.locator(".am-lines").get_attribute("data-hover") == "null,null"
+
+
 def test_marks_explain_themselves(opened):
     page = opened("case=small")
     chips = page.locator(".am-queries .am-chip")
