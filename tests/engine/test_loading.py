@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -257,17 +259,38 @@ def test_slow_tokenizer_is_refused(gpt2, monkeypatch):
 # Manners
 
 
-def test_loading_is_silent_and_leaves_the_settings_as_they_were(gpt2, capfd):
+def test_loading_is_silent(gpt2):
+    rewrite(gpt2, tensors(gpt2) | {"extra": torch.zeros(2)})  # transformers reports it, with a table, on stderr
+    script = (
+        "import sys, pathlib\nfrom engine import errors, loading\n"
+        "try:\n    loading.load(pathlib.Path(sys.argv[1]), device='cpu')\n"
+        "except errors.ModelRefused as error:\n    print(error.code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(gpt2)], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("weights_mismatch\n", "")
+
+
+@pytest.mark.parametrize("bars", [True, False])
+@pytest.mark.parametrize("spoilt", [True, False])
+def test_loading_leaves_the_settings_as_they_were(gpt2, bars, spoilt):
     settings = transformers.utils.logging
-    verbosity, bars = settings.get_verbosity(), settings.is_progress_bar_enabled()
-    seen = []
-    loading.load(gpt2, device="cpu", on_progress=seen.append)
-    rewrite(gpt2, tensors(gpt2) | {"extra": torch.zeros(2)})
-    refusal(gpt2)
-    assert (settings.get_verbosity(), settings.is_progress_bar_enabled()) == (verbosity, bars)
-    captured = capfd.readouterr()
-    assert captured.out == "" and captured.err == ""
-    assert [step.stage for step in seen] == ["loading"]
+    before = settings.get_verbosity(), settings.is_progress_bar_enabled()
+    if spoilt:
+        change_config(gpt2, n_layer=4)
+    try:
+        settings.set_verbosity(settings.INFO)
+        (settings.enable_progress_bar if bars else settings.disable_progress_bar)()
+        seen = []
+        if spoilt:
+            refusal(gpt2)
+        else:
+            loading.load(gpt2, device="cpu", on_progress=seen.append)
+            assert [step.stage for step in seen] == ["loading"]
+        assert (settings.get_verbosity(), settings.is_progress_bar_enabled()) == (settings.INFO, bars)
+    finally:
+        settings.set_verbosity(before[0])
+        (settings.enable_progress_bar if before[1] else settings.disable_progress_bar)()
 
 
 def test_damaged_weights_are_refused_before_any_are_loaded(gpt2, monkeypatch):

@@ -94,7 +94,7 @@ def test_damaged_weights_are_refused(gpt2, how):
 @pytest.mark.parametrize(
     "index",
     ["{", "[]", "{}", '{"weight_map": []}', '{"weight_map": {}}', '{"weight_map": {"w": 1}}',
-     '{"weight_map": {"w": "../gpt2/model.safetensors"}}', '{"weight_map": {"w": "/etc/passwd"}}',
+     '{"weight_map": {"w": "../gpt2/other.safetensors"}}', '{"weight_map": {"w": "/etc/hosts"}}',
      '{"weight_map": {"w": "absent.safetensors"}}', '{"weight_map": {"w": "evil.bin"}}'],
 )
 def test_index_may_name_only_files_beside_it(gpt2, index):
@@ -102,7 +102,7 @@ def test_index_may_name_only_files_beside_it(gpt2, index):
     (gpt2 / "evil.bin").write_bytes(b"x")
     (gpt2 / weights.INDEX_FILE).write_text(index, encoding="utf-8")
     with pytest.raises(errors.ModelRefused) as caught:
-        weights.headers(gpt2)
+        weights.files(gpt2)
     assert caught.value.code == "weights_damaged"
 
 
