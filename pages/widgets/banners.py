@@ -65,10 +65,15 @@ def human_bytes(count: float) -> str:
 def error_parts(error: EngineError, _: Translate) -> tuple[str, str, str]:
     """(expected, got, next step) of `error` as Markdown with every value escaped, in the language of `_`."""
     texts = error_texts.BY_CODE.get(error.code)
-    values = {name: escape(readable(name, value)) for name, value in error.numbers.items()}
+    values = {name: escape(_spoken(name, value, _)) for name, value in error.numbers.items()}
     if texts is not None and error_texts.placeholders(texts) <= values.keys():
         return tuple(_(text).format(**values) for text in (texts.expected, texts.got, texts.next_step))
     return escape(error.expected), escape(readable("got", error.got)), escape(error.next_step)
+
+
+def _spoken(name: str, value: object, _: Translate) -> str:
+    known = error_texts.VALUES.get(name, {})
+    return _(known[value]) if isinstance(value, str) and value in known else readable(name, value)
 
 
 def show_error(error: EngineError, _: Translate) -> None:

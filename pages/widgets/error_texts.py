@@ -52,16 +52,266 @@ _HEADINGS: tuple[tuple[type[errors.EngineError], str], ...] = (
     (errors.EngineError, N_("This did not work")),
 )
 
+#: Why a model whose probe failed is refused.
+_NOT_SHOWN = N_("A wrong map is worse than none, so this model is not shown. Choose another model.")
+
 BY_CODE: dict[str, Texts] = {
     "unknown_stream": Texts(
         N_("one of the streams this model has"),
         N_("{stream}"),
         N_("Choose one of the streams on the page."),
     ),
+    "no_such_head": Texts(
+        N_("a layer from 0 and a head from 0, below {n_layers} and {n_heads}"),
+        N_("layer {layer}, head {head}"),
+        N_("Choose one of the model's heads."),
+    ),
+    "bad_region": Texts(
+        N_("a region within 0 to {length}"),
+        N_("{start} to {end}"),
+        N_("Choose a region inside."),
+    ),
+    "too_long_for_grid": Texts(
+        N_("at most {limit} tokens for all maps at once"),
+        N_("{length}"),
+        N_("Look at one layer, or at the pooled pictures."),
+    ),
+    "not_text": Texts(
+        N_("text"),
+        N_("something else"),
+        N_("Type a sentence."),
+    ),
+    "empty_text": Texts(
+        N_("some {what}"),
+        N_("nothing, or blanks only"),
+        N_("Type a sentence."),
+    ),
+    "too_many_characters": Texts(
+        N_("at most {limit} characters of {what}"),
+        N_("{length}"),
+        N_("Shorten it, or show a part."),
+    ),
+    "too_many_tokens": Texts(
+        N_("at most {limit} tokens of {what} for {model}"),
+        N_("{length}"),
+        N_("Shorten it, or show a part."),
+    ),
+    "target_not_taken": Texts(
+        N_("no target text: only an encoder–decoder takes one"),
+        N_("a target for {model}"),
+        N_("Leave the target empty."),
+    ),
+    "model_name": Texts(
+        N_("the name of a listed model, or a hub id such as org/name or org/name@revision"),
+        N_("{name}"),
+        N_("Use letters, digits and . _ - only; paths and addresses are not accepted."),
+    ),
+    "model_not_found": Texts(
+        N_("an embedded model, a folder in the models folder, or a hub id org/name"),
+        N_("{name}"),
+        N_("Choose one from the list, or put the model's files into a folder of that name."),
+    ),
+    "outside_models_folder": Texts(
+        N_("a folder inside the models folder"),
+        N_("{name}, a link that leads out of it"),
+        N_("Copy the model into the models folder."),
+    ),
+    "config_unreadable": Texts(
+        N_("a model folder with a readable {file}"),
+        N_("{detail}"),
+        N_("Copy the model's {file}, safetensors weights and tokenizer files into one folder."),
+    ),
+    "config_unusable": Texts(
+        N_("a config.json that transformers can use"),
+        N_("{detail}"),
+        N_("Copy the model's own config.json into its folder, or choose another model."),
+    ),
+    "checkpoint_unreadable": Texts(
+        N_("a checkpoint that transformers can open"),
+        N_("{detail}"),
+        N_("Check that config.json and the weights belong together, or choose another model."),
+    ),
+    "weights_pickle": Texts(
+        N_("weights as safetensors"),
+        N_("{files}"),
+        N_("Choose or convert to safetensors; other formats can run code when they are opened."),
+    ),
+    "weights_missing": Texts(
+        N_("weights as safetensors"),
+        N_("no weights at all"),
+        N_("Choose a model with safetensors, or put its safetensors files into the folder."),
+    ),
+    "weights_damaged": Texts(
+        N_("{file} as a whole safetensors file"),
+        N_("{detail}"),
+        N_("Download or copy the model again."),
+    ),
+    "weights_mismatch": Texts(
+        N_("weights that fit the architecture exactly"),
+        N_("{missing} missing, {unexpected} unexpected, {mismatched} of the wrong shape: {detail}"),
+        N_("Choose a checkpoint saved with this architecture; missing weights would be random numbers."),
+    ),
+    "weights_over_budget": Texts(
+        N_("weights that fit into {allowed_bytes}, the share of the {free_bytes} free on {device} that may be used"),
+        N_("{needed_bytes}"),
+        N_("Choose a smaller model, or close what else uses the memory."),
+    ),
+    "weights_out_of_memory": Texts(
+        N_("weights that fit on {device}"),
+        N_("the memory ran out while they were moved there"),
+        N_("Close what else uses the GPU, or choose a smaller model."),
+    ),
+    "over_budget": Texts(
+        N_("a run that fits into {allowed_bytes}, the share of the {free_bytes} free on {device} that may be used"),
+        N_("a predicted {needed_bytes}; nothing was attempted"),
+        N_("Shorten the text, choose a smaller model, or free memory."),
+    ),
+    "out_of_memory": Texts(
+        N_("a run that fits on {device}"),
+        N_("the memory ran out; what the run held is free again"),
+        N_("Shorten the text, or choose a smaller model."),
+    ),
+    "disk_full": Texts(
+        N_("room for {needed_bytes} in the download cache"),
+        N_("{free_bytes} free"),
+        N_("Free some disk space, or choose a smaller model."),
+    ),
+    "busy": Texts(
+        N_("at most {limit} requests waiting for {model}"),
+        N_("{waiting} are waiting"),
+        N_("Try again in a moment."),
+    ),
+    "remote_code": Texts(
+        N_("a model that needs no code but transformers' own"),
+        N_("one that brings its own code (auto_map)"),
+        N_("Choose a model without remote code: running it could do anything on this machine."),
+    ),
+    "quantised": Texts(
+        N_("weights in float32, float16 or bfloat16"),
+        N_("a quantised checkpoint"),
+        N_("Choose the unquantised version of the model."),
+    ),
+    "not_a_text_model": Texts(
+        N_("a text model of a type that transformers knows"),
+        N_("model type {model_type}"),
+        N_("Choose an encoder–decoder, a decoder or an encoder for text."),
+    ),
+    "adapter": Texts(
+        N_("a whole model"),
+        N_("an adapter, which needs another model's weights"),
+        N_("Merge the adapter into its model and save the result."),
+    ),
+    "tokenizer_missing": Texts(
+        N_("a tokenizer beside the weights"),
+        N_("no tokenizer files in {name}"),
+        N_("Put the model's tokenizer.json into its folder."),
+    ),
+    "tokenizer_unreadable": Texts(
+        N_("a tokenizer that transformers can open"),
+        N_("{detail}"),
+        N_("Put the model's own tokenizer.json into its folder."),
+    ),
+    "tokenizer_slow": Texts(
+        N_("a fast tokenizer, which knows the characters each token stands for"),
+        N_("the slow {tokenizer}"),
+        N_("Choose a model that has a tokenizer.json."),
+    ),
+    "slow_tokenizer": Texts(
+        N_("a fast tokenizer, which knows the characters each token stands for"),
+        N_("the slow {tokenizer}"),
+        N_("Choose a model that has a tokenizer.json."),
+    ),
+    "hub_no_config": Texts(
+        N_("a transformers model with a config.json"),
+        N_("{repo}, which has none"),
+        N_("Choose a repository that holds a transformers model."),
+    ),
+    "hub_offline": Texts(
+        N_("an answer from the model hub"),
+        N_("no connection, so {repo} cannot be downloaded"),
+        N_("Check the network and try again, or choose a model that is already on this machine."),
+    ),
+    "hub_no_commit": Texts(
+        N_("an answer from the model hub"),
+        N_("one that names no commit of {repo}"),
+        N_("Check the network and try again, or choose a model that is already on this machine."),
+    ),
+    "hub_error": Texts(
+        N_("the model hub to hand out {repo}"),
+        N_("its error {status}"),
+        N_("Try again later, or choose a model that is already on this machine."),
+    ),
+    "hub_gated": Texts(
+        N_("a model that anyone may download"),
+        N_("{repo}, which asks for permission first"),
+        N_("Accept its terms on its hub page and set HF_TOKEN, or put its files into the models folder."),
+    ),
+    "hub_revision_missing": Texts(
+        N_("a revision of {repo}"),
+        N_("none of that name"),
+        N_("Check the part after @."),
+    ),
+    "hub_not_found": Texts(
+        N_("a public model on the hub"),
+        N_("{repo}, which does not exist there or is private"),
+        N_("Check the spelling: org/name."),
+    ),
+    "attention_argument": Texts(
+        N_("attention whose every argument is known"),
+        N_("{module} with the unknown {argument}"),
+        N_("Its maps cannot be trusted here; choose another model."),
+    ),
+    "window_without_mask": Texts(
+        N_("a mask that carries the sliding window of {window} tokens"),
+        N_("{module} without a mask"),
+        N_("Its maps cannot be trusted here; choose another model."),
+    ),
+    "attention_not_interfaced": Texts(
+        N_("all {wanted} attention maps to pass through transformers' attention interface"),
+        N_("{found} of them ({module})"),
+        _NOT_SHOWN,
+    ),
+    "no_eager": Texts(
+        N_("a model that runs with eager attention, to check the maps against"),
+        N_("{module}, which does not"),
+        _NOT_SHOWN,
+    ),
+    "no_attention": Texts(
+        N_("a model with attention"),
+        N_("{module}, which has no attention maps"),
+        _NOT_SHOWN,
+    ),
+    "attention_not_everywhere": Texts(
+        N_("softmax attention in every layer"),
+        N_("{module} with layers without a map (stream: {stream})"),
+        _NOT_SHOWN,
+    ),
+    "output_changed": Texts(
+        N_("the same output with and without the capture, within {allowed}"),
+        N_("a difference of {difference} ({module})"),
+        _NOT_SHOWN,
+    ),
+    "call_unmatched": Texts(
+        N_("captured maps in the shapes of eager's"),
+        N_("{module} with one of another shape"),
+        _NOT_SHOWN,
+    ),
+    "map_differs": Texts(
+        N_("captured maps equal to eager's within {allowed}"),
+        N_("a difference of {difference} in layer {layer} (stream: {stream}; {module})"),
+        _NOT_SHOWN,
+    ),
+}
+
+#: Words that errors carry as values, by the name of the value; any other value is shown as it is.
+VALUES: dict[str, dict[str, str]] = {
+    "what": {"text": N_("text"), "target": N_("target text")},
+    "stream": {"encoder": N_("encoder"), "decoder": N_("decoder"), "cross": N_("cross")},
 }
 
 NOTES: dict[str, str] = {
     "surrogates_replaced": N_("Half characters (lone surrogates) in the text were replaced by � before the run."),
+    "invisible_characters": N_("The text holds invisible characters; the tokens show them."),
     "special_tokens_as_text": N_(
         "The text holds the names of special tokens, such as </s>; they were read as plain characters."
     ),

@@ -21,18 +21,41 @@ def ends(node: ast.expr) -> list[ast.expr]:
     return ends(node.body) + ends(node.orelse) if isinstance(node, ast.IfExp) else [node]
 
 
+def code_of(call: ast.Call, position: int | None) -> ast.expr | None:
+    """The argument `code` of a call, by keyword or at `position`."""
+    for keyword in call.keywords:
+        if keyword.arg == "code":
+            return keyword.value
+    return call.args[position] if position is not None and position < len(call.args) else None
+
+
+def names_of_numbers(call: ast.Call) -> set[str]:
+    """Keywords of a call that become `numbers`; "**" for any it hands through."""
+    return {keyword.arg or "**" for keyword in call.keywords} - FIXED
+
+
 def raised() -> list[tuple[str, str, set[str]]]:
-    """(place, code, names of numbers) of every error that the engine's sources build with a constant code."""
+    """(place, code, names of numbers) of every error that the engine's sources build.
+
+    Codes come as constants, as both ends of `code="a" if … else "b"`, or
+    through a function of the same file that takes a parameter `code`.
+    """
     found = []
     for path in sorted(ENGINE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            keywords = {keyword.arg: keyword.value for keyword in getattr(node, "keywords", [])}
-            if isinstance(node, ast.Call) and "code" in keywords:
-                place = f"{path.relative_to(ENGINE)}:{node.lineno}"
-                numbers = {name or "**" for name in keywords} - FIXED
-                # Also both ends of `code="a" if … else "b"`.
-                codes = [part.value for part in ends(keywords["code"]) if isinstance(part, ast.Constant)]
-                found += [(place, code, numbers) for code in codes]
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        builders: dict[str, tuple[int, set[str]]] = {}
+        for function in ast.walk(tree):
+            if isinstance(function, ast.FunctionDef) and "code" in (names := [a.arg for a in function.args.args]):
+                inner = [c for c in ast.walk(function) if isinstance(c, ast.Call) and code_of(c, None) is not None]
+                builders[function.name] = (names.index("code"), set().union(*map(names_of_numbers, inner)) - {"**"})
+        for call in ast.walk(tree):
+            if not isinstance(call, ast.Call):
+                continue
+            position, added = builders.get(ast.unparse(call.func), (None, set()))
+            if (code := code_of(call, position)) is not None:
+                place = f"{path.relative_to(ENGINE)}:{call.lineno}"
+                codes = [end.value for end in ends(code) if isinstance(end, ast.Constant)]
+                found += [(place, value, names_of_numbers(call) | added) for value in codes]
     return found
 
 
@@ -51,15 +74,19 @@ def test_no_texts_for_errors_that_do_not_exist():
 
 
 def test_the_search_finds_the_engines_errors():
-    assert "unknown_stream" in {code for _place, code, _numbers in raised()}
+    numbers = {code: numbers for _place, code, numbers in raised()}
+    assert numbers["unknown_stream"] == {"stream"}
+    assert {"weights_pickle", "weights_missing"} <= numbers.keys(), "both ends of a condition"
+    assert numbers["map_differs"] >= {"module", "layer"}, "through a function that takes the code"
 
 
 def test_known_code_is_shown_in_the_interfaces_language():
-    error = errors.InvalidPrompt("x", got="y", next_step="z", code="unknown_stream", stream="both")
+    error = errors.InvalidPrompt("x", got="y", next_step="z", code="empty_text", what="target")
     chinese = banners.error_parts(error, language.translator(language.CHINESE))
     english = banners.error_parts(error, language.translator(language.ENGLISH))
-    assert chinese[1] == english[1] == "both"
-    assert chinese[2] != english[2]
+    assert english == ("some target text", "nothing, or blanks only", "Type a sentence.")
+    assert chinese[0] == "一些目标文本"
+    assert not set(chinese) & set(english)
 
 
 @pytest.mark.parametrize("code", ["no_such_code", "unknown_stream"])
