@@ -33,8 +33,11 @@ TOKENIZER_FILES = (
 )
 #: On a GPU, float32 weights may take this share of the free memory; beyond it the checkpoint's own type is kept.
 FLOAT32_SHARE = 0.5
-#: Heads over whole sentences, which no attention reads: a checkpoint may carry one more or one less of them.
-_SENTENCE_HEADS = re.compile(r"(^|\.)(pooler|seq_relationship|pre_classifier|classifier|qa_outputs)\.")
+#: Heads after the last layer, which no attention reads: a checkpoint may carry one more or one less of them.
+_OTHER_HEADS = re.compile(
+    r"(^|\.)(pooler|seq_relationship|pre_classifier|classifier|qa_outputs|discriminator_predictions)\.")
+#: Constants that older versions of transformers saved among the weights; nothing was learned in them.
+_OLD_CONSTANTS = re.compile(r"\.(attn|attention)\.(masked_)?bias$|\.position_ids$|\.inv_freq$")
 _NAMES_SHOWN = 3
 #: What transformers, tokenizers, safetensors and torch raise over a directory they cannot use.
 _LOAD_ERRORS = (
@@ -152,6 +155,7 @@ def load(
             _check_parsed_config(path)
             tokenizer = _tokenizer(path)
             model = _model(path, config, family, dtype)
+        _check_vocabulary(tokenizer, model)
         _place(model, device)
     return Loaded(
         model=model, tokenizer=tokenizer, family=family, config=model.config, bytes=_bytes(model),
@@ -255,8 +259,10 @@ def _class(config: dict[str, Any], family: str) -> type:
 
 def _check_report(report: dict[str, Any]) -> None:
     """Refuse weights that do not fit. Tied weights are no longer among the missing when transformers reports."""
-    missing = _outside_sentence_heads(report["missing_keys"])
-    unexpected = _outside_sentence_heads(report["unexpected_keys"])
+    missing = _outside_other_heads(report["missing_keys"])
+    unexpected = [
+        name for name in _outside_other_heads(report["unexpected_keys"]) if not _OLD_CONSTANTS.search(name)
+    ]
     mismatched = sorted({str(entry[0]) for entry in report["mismatched_keys"]})
     faults = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
     told = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in faults.items() if names]
@@ -270,8 +276,8 @@ def _check_report(report: dict[str, Any]) -> None:
         )
 
 
-def _outside_sentence_heads(names: Iterable[str]) -> list[str]:
-    return sorted(name for name in names if not _SENTENCE_HEADS.search(name))
+def _outside_other_heads(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if not _OTHER_HEADS.search(name))
 
 
 def _listed(names: list[str]) -> str:
@@ -280,6 +286,20 @@ def _listed(names: list[str]) -> str:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _check_vocabulary(
+    tokenizer: transformers.PreTrainedTokenizerBase, model: transformers.PreTrainedModel,
+) -> None:
+    """Refuse a tokenizer with ids that the embedding has no row for: on a GPU one such id spoils the process."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    if highest >= rows:
+        raise errors.ModelRefused(
+            f"token ids below the {rows} rows of the model's embedding", got=f"a tokenizer with ids up to {highest}",
+            next_step="Put the tokenizer that was trained with the model into its folder.", code="tokenizer_too_large",
+            rows=rows, highest=highest,
+        )
 
 
 def _place(model: transformers.PreTrainedModel, device: str) -> None:

@@ -179,6 +179,35 @@ def test_heads_over_whole_sentences_may_be_absent_or_extra(checkpoints, tmp_path
     assert isinstance(loading.load(folder, device="cpu").model, transformers.BertModel)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "shape"),
+    [
+        ("gpt2", "transformer.h.0.attn.bias", (1, 1, 256, 256)), ("gpt2", "transformer.h.0.attn.masked_bias", ()),
+        ("llama", "model.layers.0.self_attn.rotary_emb.inv_freq", (4,)),
+        ("bert", "bert.embeddings.position_ids", (1, 256)),
+    ],
+)
+def test_constants_that_older_versions_saved_are_no_weights(checkpoints, tmp_path, kind, name, shape):
+    folder = Path(shutil.copytree(checkpoints / kind, tmp_path / kind))
+    rewrite(folder, tensors(folder) | {name: torch.zeros(shape)})
+    loaded, expected = loading.load(folder, device="cpu").model.state_dict(), tiny.model(kind).state_dict()
+    assert all(torch.equal(loaded[name], expected[name]) for name in expected)
+
+
+def test_weights_without_the_class_prefix_are_found(gpt2):
+    rewrite(gpt2, {name.removeprefix("transformer."): tensor for name, tensor in tensors(gpt2).items()})
+    loaded, expected = loading.load(gpt2, device="cpu").model.state_dict(), tiny.model("gpt2").state_dict()
+    assert all(torch.equal(loaded[name], expected[name]) for name in expected)
+
+
+def test_classifier_over_a_decoder_has_no_language_head(checkpoints, tmp_path):
+    folder = tmp_path / "classifier"
+    config = transformers.AutoConfig.from_pretrained(checkpoints / "llama")
+    transformers.LlamaForSequenceClassification(config).save_pretrained(folder)
+    tiny.tokenizer("$A").save_pretrained(folder)
+    assert "lm_head.weight" in str(refusal(folder))
+
+
 # What is unsafe
 
 
@@ -246,6 +275,15 @@ def test_model_without_tokenizer_is_refused(gpt2):
 def test_tokenizer_that_cannot_be_read_is_refused(gpt2, text):
     (gpt2 / "tokenizer.json").write_text(text, encoding="utf-8")
     assert refusal(gpt2).code == "tokenizer_unreadable"
+
+
+def test_tokenizer_of_a_larger_model_is_refused(gpt2):
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_tokens(["更多"])
+    tokenizer.save_pretrained(gpt2)
+    error = refusal(gpt2)
+    assert error.code == "tokenizer_too_large"
+    assert (error.numbers["rows"], error.numbers["highest"]) == (tiny.D_VOCAB, tiny.D_VOCAB)
 
 
 def test_slow_tokenizer_is_refused(gpt2, monkeypatch):
