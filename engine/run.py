@@ -15,7 +15,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria
+from transformers import (
+    DynamicCache,
+    EncoderDecoderCache,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+)
 
 from engine import budget, errors, text
 from engine.limits import Limits
@@ -153,14 +160,13 @@ def write(live: Live, encoded: Encoded, *, report: Report, limits: Limits) -> Wr
     with torch.inference_mode():
         sequence = live.model.generate(
             ids, attention_mask=torch.ones_like(ids), generation_config=_generation_config(live, limit),
-            stopping_criteria=[_Reporter(live, report, n_prompt, limit)],
+            stopping_criteria=[_Reporter(live, report, n_prompt, limit)], **_cache(live),
         )[0].tolist()
-    complete = sequence[-1] in _end_ids(live) or len(sequence) - n_prompt < limit
+    # At the limit some models are made to write an end (forced_eos_token_id): that one says nothing.
+    ended = sequence[-1] in _end_ids(live) and live.model.generation_config.forced_eos_token_id is None
+    complete = ended or len(sequence) - n_prompt < limit
     if live.family == "decoder-only":
         return _continued(live, encoded, sequence[n_prompt:], complete=complete)
-    # Finished beams are padded to the longest one's length.
-    while len(sequence) > 2 and sequence[-1] == live.tokenizer.pad_token_id and sequence[-1] not in _end_ids(live):
-        sequence.pop()
     return Written(tuple(sequence[:-1]), tuple(sequence[1:]), _decode(live, sequence), complete)
 
 
@@ -228,6 +234,15 @@ def _generation_config(live: Live, limit: int) -> GenerationConfig:
     config.update(do_sample=False, temperature=None, top_k=None, top_p=None, max_length=None, max_new_tokens=limit,
                   pad_token_id=pad)
     return config
+
+
+def _cache(live: Live) -> dict[str, EncoderDecoderCache]:
+    """A cache that grows, where transformers would make one too short: it counts the encoder's layers (T5)."""
+    shape = dict(zip(live.plan.streams, live.plan.shape, strict=True))
+    counted = getattr(live.model.config.get_text_config(decoder=True), "num_hidden_layers", 0)
+    if live.family != "encoder-decoder" or shape["decoder"][0] <= counted:
+        return {}
+    return {"past_key_values": EncoderDecoderCache(DynamicCache(), DynamicCache())}
 
 
 def _end_ids(live: Live) -> set[int]:
