@@ -1,9 +1,9 @@
 // The head grid: pixels in one canvas, everything else (frames, captions, focus) in elements above it.
 // It knows pictures and strings; which head means what, it is told.
 
-const GAP = 6;
+const GAPS = { few: 6, many: 3, manyColumns: 16 };
 const HEADINGS = 20;
-const SMALLEST = 34;
+const SMALLEST = 26;
 const LARGEST = 168;
 const FLOWING = 104;
 
@@ -75,7 +75,11 @@ class HeadGrid {
     const stops = Array.from({ length: 33 }, (_, i) => colours[1 + Math.round((i * 254) / 32)]);
     ramp.style.background = `linear-gradient(to right, ${stops.join(",")})`;
     const ticks = element("div", "am-ticks");
-    for (const tick of ["0", "0.25", "0.5", "0.75", "1"]) ticks.append(element("span", "", tick));
+    for (const tick of [0, 0.25, 0.5, 0.75, 1]) {
+      const mark = element("span", "", String(tick));
+      mark.style.left = `${100 * tick}%`;
+      ticks.append(mark);
+    }
     const scale = element("div", "");
     scale.append(ramp, ticks);
     this.legend.replaceChildren(element("span", "", texts.legend), scale);
@@ -94,8 +98,9 @@ class HeadGrid {
     const left = natural ? this.gutter() : 0;
     const top = natural ? HEADINGS : 0;
     const room = this.width - left - 6;
-    const across = natural ? columns : Math.max(1, Math.floor((room + GAP) / (FLOWING + GAP)));
-    let width = Math.min(LARGEST, Math.max(SMALLEST, (room - GAP * (across - 1)) / across));
+    const gap = columns > GAPS.manyColumns ? GAPS.many : GAPS.few;
+    const across = natural ? columns : Math.max(1, Math.floor((room + gap) / (FLOWING + gap)));
+    let width = Math.min(LARGEST, Math.max(SMALLEST, (room - gap * (across - 1)) / across));
     let height = width * Math.min(1.6, Math.max(0.3, rows / Math.max(1, cols)));
     const dpr = window.devicePixelRatio || 1;
     const snap = (length, cells) => {
@@ -106,14 +111,14 @@ class HeadGrid {
     height = snap(height, rows);
     this.captioned = !natural || width >= 84;
     const lines = natural ? (this.captioned ? 1 : 0) : 2;
-    const stepX = Math.max(width, natural ? 0 : FLOWING) + GAP;
-    const stepY = height + GAP + lines * 16 + (lines ? 4 : 0);
+    const stepX = Math.max(width, natural ? 0 : FLOWING) + gap;
+    const stepY = height + gap + lines * 16 + (lines ? 4 : 0);
     this.across = across;
     this.tiles = heads.map((_, i) => ({
       x: left + (i % across) * stepX + 1, y: top + Math.floor(i / across) * stepY + 1, width, height,
     }));
     this.size = {
-      left, top, stepX, stepY, natural,
+      left, top, stepX, stepY, gap, natural,
       width: left + Math.min(across, heads.length) * stepX, height: top + Math.ceil(heads.length / across) * stepY,
     };
     this.board.style.width = `${this.size.width}px`;
@@ -181,7 +186,7 @@ class HeadGrid {
       cell.setAttribute("aria-label", `${this.nameOf(head)}, ${head.label}, ${head.caption}`);
       cell.setAttribute("aria-colindex", String((i % across) + 1));
       const tile = this.tiles[i];
-      Object.assign(cell.style, { left: `${tile.x}px`, top: `${tile.y}px`, width: `${size.stepX - GAP}px` });
+      Object.assign(cell.style, { left: `${tile.x}px`, top: `${tile.y}px`, width: `${size.stepX - size.gap}px` });
       const frame = element("div", "am-frame");
       Object.assign(frame.style, { width: `${tile.width + 2}px`, height: `${tile.height + 2}px` });
       cell.append(frame);
@@ -276,7 +281,7 @@ class HeadGrid {
     const x = event.clientX - box.left;
     const y = event.clientY - box.top;
     const index = this.tiles.findIndex(
-      (tile) => x >= tile.x && y >= tile.y && x < tile.x + tile.width && y < tile.y + this.size.stepY - GAP,
+      (tile) => x >= tile.x && y >= tile.y && x < tile.x + tile.width && y < tile.y + this.size.stepY - this.size.gap,
     );
     if (index < 0) return null;
     const tile = this.tiles[index];
