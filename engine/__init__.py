@@ -11,8 +11,19 @@ before, so that figures and tests can use the types alone.
 
 from engine import errors, limits
 from engine.types import (
-    Head, HeadSummary, ModelCard, Pictures, Pooled, Progress, Prompt, Provenance, QueryKeyValue, StreamTokens, Token,
-    Trace, Word,
+    Head,
+    HeadSummary,
+    ModelCard,
+    Pictures,
+    Pooled,
+    Progress,
+    Prompt,
+    Provenance,
+    QueryKeyValue,
+    StreamTokens,
+    Token,
+    Trace,
+    Word,
 )
 
 __all__ = [

@@ -17,23 +17,21 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent import futures
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
-import transformers
 
-from engine import attention, catalogue, errors, limits, loading, pooled, run, source, text, words
+from engine import attention, catalogue, errors, limits, loading, pooled, run, source, text, tracing
 from engine.attention import Call
 from engine.capture import Captured, Checks, Key, Recorder, Reducer
 from engine.model_cache import ModelCache
 from engine.probe import probe
-from engine.run import Encoded, Live, Report, Written
+from engine.run import Live, Report
+from engine.running import Running
 from engine.slots import Slot
 from engine.types import (
     Head,
@@ -43,53 +41,19 @@ from engine.types import (
     Pooled,
     Progress,
     Prompt,
-    Provenance,
     QueryKeyValue,
     Stream,
-    StreamTokens,
-    Token,
     Trace,
 )
 
 T = TypeVar("T")
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "models"
-BACKEND = "attention interface, SDPA"
 
 
 def models_folder() -> Path:
     """Where a person's own models lie: ATTENTION_MODELS, else ~/.cache/attention-microscope/models."""
     return Path(os.environ.get("ATTENTION_MODELS") or Path.home() / ".cache" / "attention-microscope" / "models")
-
-
-class Running:
-    """A trace under way. `progress` may be read at any time from any thread."""
-
-    def __init__(self) -> None:
-        self.progress = Progress("queued")
-        self._future: Future[Captured] | None = None
-
-    def report(self, progress: Progress) -> None:
-        """Called by the worker."""
-        self.progress = progress
-
-    def wait(self, seconds: float) -> bool:
-        """Whether the trace is done; waits for that at most so long."""
-        return bool(futures.wait([self._future], seconds).done)
-
-    @property
-    def done(self) -> bool:
-        """Whether `result` would return or raise at once."""
-        return self._future is not None and self._future.done()
-
-    def result(self, timeout: float | None = None) -> Trace:
-        """The trace; waits for it.
-
-        Raises:
-            EngineError: as the run ended.
-            TimeoutError: not done within `timeout` seconds.
-        """
-        return self._future.result(timeout).trace
 
 
 class LocalEngine:
@@ -144,12 +108,12 @@ class LocalEngine:
             if prompt in self._captured:
                 self._captured.move_to_end(prompt)
                 running.progress = Progress("done")
-                running._future = Future()
-                running._future.set_result(self._captured[prompt])
+                running.future = Future()
+                running.future.set_result(self._captured[prompt])
                 return running
-            running._future = self._slot(prompt.model).submit(partial(self._run, prompt, running.report))
+            running.future = self._slot(prompt.model).submit(partial(self._run, prompt, running.report))
             self._running[prompt] = running
-        running._future.add_done_callback(lambda _: self._forget(prompt))
+        running.future.add_done_callback(lambda _: self._forget(prompt))
         return running
 
     def trace(self, prompt: Prompt) -> Trace:
@@ -258,7 +222,7 @@ class LocalEngine:
 
     def _find(self, prompt: Prompt) -> Captured:
         """The captured run of `prompt`, which is run if need be."""
-        return self.start(prompt)._future.result()
+        return self.start(prompt).future.result()
 
     def _call(self, prompt: Prompt, head: Head) -> Call:
         captured = self._find(prompt)
@@ -363,7 +327,7 @@ class LocalEngine:
         started = time.perf_counter()
         logits = _pass(live, arguments, handle)
         seconds = time.perf_counter() - started
-        trace = _trace_value(prompt, live, encoded, written, logits, checks=checks, seconds=seconds)
+        trace = tracing.build(prompt, live, encoded, written, logits, checks=checks, seconds=seconds)
         return Captured(trace=trace, arguments=arguments, calls=calls, complete=complete)
 
     def _capture_layer(self, captured: Captured, wanted: Key, live: Live) -> Call:
@@ -395,48 +359,6 @@ def _pass(live: Live, arguments: dict[str, torch.Tensor],
         logits = run.forward(live, arguments)
     recorder.check()
     return logits
-
-
-def _trace_value(prompt: Prompt, live: Live, encoded: Encoded, written: Written, logits: torch.Tensor, *,
-                 checks: Checks, seconds: float) -> Trace:
-    predicted = written.predicted
-    if live.family == "decoder-only" and len(predicted) < len(written.consumed):
-        predicted += (int(logits[-1].argmax()),)  # the context is full: the last row's prediction alone
-    return Trace(
-        prompt=prompt, family=live.family, streams=live.plan.streams,
-        axes=tuple(_axes(stream, live, encoded, written, predicted) for stream in live.plan.streams),
-        source_text=encoded.text, output=written.output, output_is_given=encoded.target is not None,
-        output_complete=written.complete, shape=live.plan.shape, notes=encoded.notes,
-        provenance=Provenance(
-            model=live.name, revision=live.revision, device=live.device, dtype=live.dtype, backend=BACKEND,
-            masks=tuple((s, " + ".join(checks.masks[s])) for s in live.plan.streams), probe_error=live.plan.error,
-            row_sum_error=checks.row_sum_error, output_error=checks.output_error, seconds=seconds,
-            versions=(("torch", torch.__version__), ("transformers", transformers.__version__)),
-        ),
-    )
-
-
-def _axes(stream: Stream, live: Live, encoded: Encoded, written: Written, predicted: tuple[int, ...]) -> StreamTokens:
-    source = encoded.source_tokens
-    source_words = words.group(source, encoded.text)
-    if stream == "encoder":
-        return StreamTokens(source, source, source, source_words, source_words)
-    if live.family == "decoder-only":
-        # Rows are labelled by what they predict: the text from its second token on, then the continuation's first.
-        new = text.decode_tokens(live.tokenizer, predicted[-1:], output=written.output) if predicted else ()
-        rows = source[1:] + tuple(_beyond(token) for token in new)
-        return StreamTokens(rows, source, source, words.group(rows, encoded.text), source_words)
-    rows = text.decode_tokens(live.tokenizer, predicted, output=written.output)
-    read = text.decode_tokens(live.tokenizer, written.consumed, output=written.output)
-    row_words = words.group(rows, written.output)
-    if stream == "decoder":
-        return StreamTokens(rows, read, read, row_words, words.group(read, written.output))
-    return StreamTokens(rows, source, read, row_words, source_words)
-
-
-def _beyond(token: Token) -> Token:
-    """The token of a continuation: its span counts in another text, so it carries none."""
-    return replace(token, span=None)
 
 
 def _region(bounds: tuple[int, int] | None, length: int, what: str) -> tuple[int, int]:

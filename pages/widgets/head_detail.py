@@ -63,7 +63,7 @@ def show(engine: LocalEngine, trace: Trace, head: Head, view: StreamView, _: Tra
     else:
         weights = stream_view.pattern(engine, trace.prompt, head, view)
     weights, removed = _sink_switch(weights, view, _)
-    row = _row(len(view.queries))
+    row = _row(view)
     texts = _texts(_)
     chosen = token_link(
         stream=view.stream, query_labels=view.queries, key_labels=view.keys, query_flags=view.query_flags,
@@ -114,13 +114,15 @@ def _sink_switch(weights: np.ndarray, view: StreamView, _: Translate) -> tuple[n
     return rest, removed
 
 
-def _row(length: int) -> int:
-    """The session's row as a valid index; an address may say anything."""
+def _row(view: StreamView) -> int:
+    """The session's row as a valid index (an address may say anything), else the last that is no special token."""
+    typed = [i for i, flag in enumerate(view.query_flags) if flag != "special"]
+    first = typed[-1] if typed else len(view.queries) - 1
     try:
-        row = int(st.session_state.get(ROW, length - 1))
+        row = int(st.session_state.get(ROW, first))
     except (TypeError, ValueError):
-        row = length - 1
-    row = row if 0 <= row < length else length - 1
+        row = first
+    row = row if 0 <= row < len(view.queries) else first
     st.session_state[ROW] = row
     return row
 
