@@ -25,11 +25,20 @@ def first_of(config, *names: str) -> int:
     return 0
 
 
+#: Model types that count positions from pad_token_id + 1, so that their table ends that much earlier.
+_POSITIONS_AFTER_PAD = frozenset({
+    "camembert", "data2vec-text", "esm", "ibert", "luke", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
+    "xlm-roberta-xl", "xmod",
+})
+
+
 def n_ctx(config) -> int:
     """The longest sequence the model was made for, in tokens; 0 where positions are relative and unbounded."""
-    if getattr(config, "model_type", "") == "t5":  # n_positions is T5's training length, not a bound
+    model_type = getattr(config, "model_type", "")
+    if model_type == "t5":  # n_positions is T5's training length, not a bound
         return 0
-    return first_of(config, "max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length")
+    places = first_of(config, "max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length")
+    return places - (config.pad_token_id or 0) - 1 if model_type in _POSITIONS_AFTER_PAD else places
 
 
 def kept_bytes(config, *, lengths: dict[str, int], shape: dict[str, tuple[int, int]], element_bytes: int) -> int:

@@ -201,6 +201,11 @@ def _ids(live: Live, ids) -> Tensor:
 
 
 def _check_length(length: int, live: Live, *, limits: Limits, what: str) -> None:
+    if not length:  # a tokenizer may drop characters
+        raise errors.InvalidPrompt(
+            f"some {what}", got="nothing that the model's tokenizer keeps", next_step="Type a sentence.",
+            code="empty_text", what=what,
+        )
     bound = budget.n_ctx(live.model.config)
     limit = min(limits.tokens, bound) if bound else limits.tokens
     if length > limit:
