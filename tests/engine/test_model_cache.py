@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from engine import errors
+from engine import errors, model_cache
 from engine.model_cache import ModelCache
 
 
@@ -201,7 +201,10 @@ def test_a_slow_load_does_not_hold_up_another_model():
     thread.join(5)
 
 
-def test_many_sessions_never_pass_the_budget_when_idle():
+def test_many_sessions_never_pass_the_budget_when_idle(monkeypatch):
+    # Walking every object of a process with torch in it, a hundred times over, would be all that is measured here.
+    monkeypatch.setattr(model_cache, "_collect", lambda: None)
+    monkeypatch.setattr(model_cache, "_collect_and_freeze", lambda: None)
     cache, faults = ModelCache(25), []
 
     def session(seed: int) -> None:
