@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.widgets import language, style
+from pages.widgets import banners, language, style
 
 _ = language.translator(language.choose())
 
@@ -23,4 +23,5 @@ st.set_page_config(
     layout="wide",
 )
 style.apply()
-page.run()
+with banners.guard(_):
+    page.run()

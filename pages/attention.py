@@ -2,9 +2,19 @@
 
 import streamlit as st
 
-from engine import Head, LocalEngine, Trace, errors
+from engine import Head, LocalEngine, Prompt, Trace
 from pages.widgets import (
-    badge, banners, export, flags, head_browser, head_detail, language, permalink, prompt_box, runner, runtime,
+    badge,
+    banners,
+    export,
+    flags,
+    head_browser,
+    head_detail,
+    language,
+    permalink,
+    prompt_box,
+    runner,
+    runtime,
     stream_view,
 )
 from pages.widgets.language import Translate
@@ -15,8 +25,8 @@ PERMALINK = ("model", "text", "target", "stream", "layer", "head", "row", "unit"
 @st.fragment
 def explore(engine: LocalEngine, trace: Trace, spoken: language.Language, _: Translate) -> None:
     """Stream, unit, grid, head: what changes without running the model again."""
-    stream, unit = _choose_stream(trace, _)
-    try:
+    with banners.guard(_):
+        stream, unit = _choose_stream(trace, _)
         shown = stream_view.view(trace, stream, unit=unit)
         layer, index = head_browser.browse(engine, trace, shown, _)
         left, right = st.columns([5, 2], vertical_alignment="bottom")
@@ -25,13 +35,12 @@ def explore(engine: LocalEngine, trace: Trace, spoken: language.Language, _: Tra
         detail = head_detail.show(engine, trace, Head(stream, layer, index), shown, _)
         with right:
             export.offer(engine, trace, detail, language=spoken, _=_)
-    except errors.EngineError as error:
-        banners.show_error(error, _)
-        return
-    prompt = trace.prompt
+        _write_permalink(trace.prompt, _, stream=stream, layer=layer, head=index, unit=unit)
+
+
+def _write_permalink(prompt: Prompt, _: Translate, **view: str | int) -> None:
     complete = permalink.write({
-        "model": prompt.model, "text": prompt.text, "target": prompt.target, "stream": stream, "layer": layer,
-        "head": index, "row": st.session_state.get("row"), "unit": unit,
+        "model": prompt.model, "text": prompt.text, "target": prompt.target, "row": st.session_state.get("row"), **view,
     })
     st.caption(_("The address of this page reopens this view.") if complete
                else _("The text is too long for the address; it reopens this view without it."))

@@ -11,11 +11,12 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import streamlit as st
 
-from engine.errors import EngineError
+from engine.errors import Busy, EngineError
 from pages.widgets import error_texts
 from pages.widgets.language import Translate
 
@@ -107,6 +108,19 @@ def show_unexpected(error: Exception, _: Translate) -> str:
         icon=":material/error:",
     )
     return identifier
+
+
+@contextmanager
+def guard(_: Translate) -> Iterator[None]:
+    """The page's edge: whatever is raised inside is shown, and the page survives."""
+    try:
+        yield
+    except Busy as error:
+        show_busy(error, _)
+    except EngineError as error:
+        show_error(error, _)
+    except Exception as error:  # noqa: BLE001 — the edge: logged under an id, which is all a person sees
+        show_unexpected(error, _)
 
 
 def show_notes(notes: Iterable[str], _: Translate) -> None:

@@ -61,7 +61,7 @@ def _controls(summary: HeadSummary, stream: str, _: Translate) -> tuple[list[tup
             st.caption(_("Sort by a measure to filter by it."))
     with right:
         chosen = st.pills(
-            _("Show heads that attend to"), list(counts), selection_mode="multi", key=f"labels_{stream}",
+            _("Show heads labelled"), list(counts), selection_mode="multi", key=f"labels_{stream}",
             format_func=lambda label: f"{labels[label]} ({counts[label]})",
             help=_("Labels are scored after the sink is set aside. None chosen: all."),
         )

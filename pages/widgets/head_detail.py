@@ -70,22 +70,23 @@ def show(engine: LocalEngine, trace: Trace, head: Head, view: StreamView, _: Tra
         key_flags=view.key_flags, selected_query=row, heatmap_key="heatmap", key="tokens",
         texts={"query": _("queries (choose a row)"), "key": _("keys"), "unknown": _("not in the model's vocabulary"),
                "fallback": _("known to the model only as single characters"), "special": _("special token"),
-               "hint": _("Point at a token to see its row and column in every picture; click a query to open its row.")},
+               "hint": _("Point at a token to see its row and column in every picture; click a query to open its "
+                         "row.")},
     )
     if chosen is not None:
         row = st.session_state[ROW] = chosen
     figure = attention.pattern_heatmap(
         weights, query_labels=view.queries, key_labels=view.keys, texts=texts, selected_query=row, theme=theme)
-    left, right = st.columns(2, gap="medium")
+    with st.container(key="pictures"):
+        left, right = st.columns(2, gap="medium")
     with left, st.container(key="heatmap"):
         st.plotly_chart(figure, theme=None, config=plotly_config(_file_name(head)), key="heatmap-chart",
                         alt=_("Heatmap of one head: queries downwards, keys across"))
     with right:
         if view.size <= LINES_UP_TO:
-            head_lines(weights, stream=view.stream, query_labels=view.queries, key_labels=view.keys, key="lines", texts={
-                "lines": _("Lines from queries to keys"), "query": _("query"), "key": _("key"),
-                "weight": _("weight"), "masked": _("masked"), "hint": _("Point at a token to see its lines alone."),
-            })
+            head_lines(weights, stream=view.stream, query_labels=view.queries, key_labels=view.keys, key="lines",
+                       texts={**texts, "lines": _("Lines from queries to keys"), "masked": _("masked"),
+                              "hint": _("Point at a token to see its lines alone.")})
         else:
             st.caption(_("Lines are drawn up to {limit} tokens.").format(limit=LINES_UP_TO))
     _inspect(weights, removed, row, view, theme, _)
@@ -115,9 +116,10 @@ def _sink_switch(weights: np.ndarray, view: StreamView, _: Translate) -> tuple[n
 
 
 def _row(view: StreamView) -> int:
-    """The session's row as a valid index (an address may say anything), else the last that is no special token."""
-    typed = [i for i, flag in enumerate(view.query_flags) if flag != "special"]
-    first = typed[-1] if typed else len(view.queries) - 1
+    """The session's row as a valid index (an address may say anything), else the last row of a word."""
+    spoken = [i for i, (text, flag) in enumerate(zip(view.queries, view.query_flags, strict=True))
+              if flag != "special" and text[:1].isalnum()]
+    first = spoken[-1] if spoken else len(view.queries) - 1
     try:
         row = int(st.session_state.get(ROW, first))
     except (TypeError, ValueError):

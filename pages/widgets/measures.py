@@ -32,9 +32,9 @@ def label_names(_: Translate) -> dict[str, str]:
 
 
 def label_grid(summary: HeadSummary, _: Translate) -> np.ndarray:
-    """(n_layers, n_heads) str: each head's label with the score that earned it."""
+    """(n_layers, n_heads) str: each head's label with the score that earned it; no rule, no score."""
     names = label_names(_)
-    texts = [f"{names[LABELS[label]]} {score:.2f}"
+    texts = [names["none"] if LABELS[label] == "none" else f"{names[LABELS[label]]} {score:.2f}"
              for label, score in zip(summary.label.flat, summary.label_score.flat, strict=True)]
     return np.array(texts, dtype=object).reshape(summary.label.shape)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from engine import LocalEngine, Progress, Prompt, Trace, errors
+from engine import LocalEngine, Progress, Prompt, Trace
 from pages.widgets import banners
 from pages.widgets.language import Translate
 
@@ -22,22 +22,19 @@ def run(engine: LocalEngine, prompt: Prompt, _: Translate) -> Trace | None:
     """The trace of `prompt`, with its output shown as it is produced; None after an error, which is shown."""
     with st.container(key="output"):
         place = st.empty()
-    try:
-        running = engine.start(prompt)
-        if not running.wait(PATIENCE):
-            while not running.wait(TICK):
-                _show_progress(place, running.progress, _)
-        trace = running.result()
-    except errors.Busy as error:
-        place.empty()
-        banners.show_busy(error, _)
-        return None
-    except errors.EngineError as error:
-        place.empty()
-        banners.show_error(error, _)
-        return None
-    _show_output(place, trace, _)
-    return trace
+    with banners.guard(_):
+        try:
+            running = engine.start(prompt)
+            if not running.wait(PATIENCE):
+                while not running.wait(TICK):
+                    _show_progress(place, running.progress, _)
+            trace = running.result()
+        except Exception:
+            place.empty()
+            raise
+        _show_output(place, trace, _)
+        return trace
+    return None
 
 
 def _show_progress(place, progress: Progress, _: Translate) -> None:
