@@ -16,6 +16,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages.widgets import navigation
+
 Translate = Callable[[str], str]
 
 DOMAIN = "microscope"
@@ -23,7 +25,6 @@ LOCALES = Path(__file__).resolve().parents[2] / "assets" / "locales"
 PARAMETER = "lang"
 WIDGET = "language"
 _FIRST = "language_at_first"
-_WRITTEN = "language_in_address"
 
 
 @dataclass(frozen=True)
@@ -58,33 +59,30 @@ def preferred(locale: str | None) -> Language:
 
 def choose() -> Language:
     """Draws the language control and returns what stands in it; call before `st.navigation`."""
+    navigation.run_app_first()
     address = st.query_params.get(PARAMETER)
     state = st.session_state
+    # Read from the address once: on a rerun it may still be the one from before a switch.
     if _FIRST not in state:
         state[_FIRST] = (by_code(address) or preferred(st.context.locale)).code
-    elif by_code(address) and address != state.get(_WRITTEN):
-        # The address is not what we wrote there: a link was followed or the history moved. It wins.
-        state[WIDGET] = address
     with st.container(key="language-bar", horizontal=True, horizontal_alignment="right"):
         code = st.segmented_control(
             "中文 / English",
             [language.code for language in LANGUAGES],
-            # A default, not a value put into the session: the browser holds it from the first paint on,
-            # so a rerun that overtakes the first one cannot come without it.
             default=state[_FIRST],
             format_func=lambda code: by_code(code).name,
             key=WIDGET,
             required=True,
             label_visibility="collapsed",
-        ) or state[_FIRST]
+        )
     if address != code:
         st.query_params[PARAMETER] = code
-    state[_WRITTEN] = code
     return by_code(code)
 
 
 def chosen() -> Language:
     """The language that `choose` returned in this run; for pages, which run after it."""
+    navigation.run_app_first()
     state = st.session_state
     return by_code(state.get(WIDGET)) or by_code(state.get(_FIRST)) or ENGLISH
 

@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -87,26 +88,25 @@ def wait_until_healthy(url: str, process: subprocess.Popen) -> None:
     raise TimeoutError(f"the app did not answer within {START_SECONDS} s")
 
 
-@pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The real app on a free port; it is stopped when the session ends."""
-    folder = tmp_path_factory.mktemp("app")
+@contextmanager
+def running(folder: Path) -> Iterator[App]:
+    """The real app on a free port, its log and models folder in `folder`; stopped at the end."""
     models = folder / "models"
     models.mkdir()
     port = free_port()
-    running = App(f"http://127.0.0.1:{port}", folder / "app.log", models)
+    app = App(f"http://127.0.0.1:{port}", folder / "app.log", models)
     environment = os.environ | {
         "ATTENTION_MODELS": str(models), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1",
     }
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    with running.log.open("wb") as log:
+    with app.log.open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         try:
-            wait_until_healthy(running.url, process)
+            wait_until_healthy(app.url, process)
         except (RuntimeError, TimeoutError) as error:
-            pytest.fail(f"{error}; its log:\n{running.log_tail()}", pytrace=False)
-        yield running
+            pytest.fail(f"{error}; its log:\n{app.log_tail()}", pytrace=False)
+        yield app
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -115,6 +115,20 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The real app, one for the session."""
+    with running(tmp_path_factory.mktemp("app")) as shared:
+        yield shared
+
+
+@pytest.fixture
+def fresh_app(tmp_path: Path) -> Iterator[App]:
+    """The real app, started for one test: nobody has visited it yet."""
+    with running(tmp_path) as unvisited:
+        yield unvisited
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import urllib.request
 
+import pytest
+
 
 def test_first_visit_follows_the_browsers_language(browser, app_url, settled):
     for locale, title in (("zh-CN", "注意力"), ("de-DE", "Attention")):
@@ -19,7 +21,7 @@ def test_language_switch_changes_title_and_address(page, app_url, settled):
     page.goto(app_url)
     settled(page)
     page.wait_for_function("document.title.startsWith('Attention')")
-    page.get_by_role("radio", name="中文").or_(page.get_by_role("button", name="中文")).first.click()
+    page.get_by_role("radio", name="中文").click()
     page.wait_for_function("document.title.startsWith('注意力')")
     assert "lang=zh" in page.url
     page.reload()
@@ -46,3 +48,12 @@ def test_favicon_is_our_own(page, app_url, settled):
 def test_listens_on_loopback_and_names_no_foreign_origin(app_url):
     with urllib.request.urlopen(f"{app_url}/_stcore/health", timeout=5) as answer:
         assert answer.headers.get("Access-Control-Allow-Origin") != "*"
+
+
+@pytest.mark.parametrize("path", ["/", "/attention"])
+def test_first_visitor_of_a_fresh_server_can_switch_the_language(page, fresh_app, settled, path):
+    page.goto(fresh_app.url + path)
+    settled(page)
+    page.wait_for_function("document.title.startsWith('Attention')")
+    page.get_by_role("radio", name="中文").click()
+    page.wait_for_function("document.title.startsWith('注意力')")
