@@ -22,7 +22,7 @@ run: app
 
 test: tools
 	@BROWSER_PATH="$$($(VENV)/bin/python tests/find_browser.py)" || exit 1; export BROWSER_PATH; \
-	$(VENV)/bin/python -m ruff check . && $(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest $(ARGS) && $(VENV)/bin/python -m ruff check .
 
 test-gpu:
 	@$(PYTHON) tests/check_gpu.py

@@ -21,7 +21,7 @@ def test_language_switch_changes_title_and_address(page, app_url, settled):
     page.goto(app_url)
     settled(page)
     page.wait_for_function("document.title.startsWith('Attention')")
-    page.get_by_role("radio", name="中文").click()
+    page.get_by_role("radio", name="中文", exact=True).click()
     page.wait_for_function("document.title.startsWith('注意力')")
     assert "lang=zh" in page.url
     page.reload()
@@ -55,5 +55,5 @@ def test_first_visitor_of_a_fresh_server_can_switch_the_language(page, fresh_app
     page.goto(fresh_app.url + path)
     settled(page)
     page.wait_for_function("document.title.startsWith('Attention')")
-    page.get_by_role("radio", name="中文").click()
+    page.get_by_role("radio", name="中文", exact=True).click()
     page.wait_for_function("document.title.startsWith('注意力')")
