@@ -16,13 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine import attention, pooled, summaries
+from engine import attention, errors, pooled, summaries
 from engine.attention import Call
 from engine.probe import Plan
 from engine.types import HeadSummary, Pictures, Stream, Trace
 
 #: Rows of every head on which each run is checked against the model's own attention output.
 CHECKED_ROWS = 16
+#: What one label of an axis takes in Python objects, roughly.
+LABEL_BYTES = 512
 
 Key = tuple[Stream, int]
 
@@ -50,11 +52,15 @@ class Captured:
 
     @property
     def bytes(self) -> int:
-        """Bytes held; masks and biases that layers share are counted once."""
+        """Bytes held; masks and biases that layers share are counted once, token labels by estimate."""
         with self.lock:
-            calls = list(self.calls.values())
+            calls, pictures = list(self.calls.values()), list(self.pictures.values())
         shared = {t.data_ptr(): t for call in calls for t in (call.mask, call.bias) if t is not None}
-        return sum(call.bytes for call in calls) + sum(t.numel() * t.element_size() for t in shared.values())
+        labels = sum(len(axis) for tokens in self.trace.axes for axis in (tokens.query, tokens.key, tokens.consumed))
+        return (
+            sum(call.bytes for call in calls) + sum(t.numel() * t.element_size() for t in shared.values())
+            + sum(picture.cells.nbytes for picture in pictures) + labels * LABEL_BYTES
+        )
 
 
 class Recorder:
@@ -97,14 +103,26 @@ class Checks:
         self.masks: dict[Stream, list[str]] = {}
 
     def add(self, key: Key, call: Call, output: Tensor) -> None:
-        """Take in one call and the output that the model went on with."""
+        """Take in one call and the output that the model went on with.
+
+        Raises:
+            ModelRefused: the output holds numbers that are not finite; no map of this run means anything.
+        """
+        if not bool(output.isfinite().all()):
+            raise errors.ModelRefused(
+                "finite numbers in the model's attention", got=f"others in {key[0]} layer {key[1]}",
+                next_step="In half precision long texts can overflow: shorten the text, or choose another model.",
+                code="not_finite", stream=key[0], layer=key[1],
+            )
         step = max(1, call.q_len // CHECKED_ROWS)
         rows = slice(None, None, step)
         weights = attention.pattern(call, rows=rows)
-        if call.sinks is None:
-            sums = weights.sum(-1)
-            # A row that sees no key is all zeros, and right.
-            self.row_sum_error = max(self.row_sum_error, float(((sums - 1).abs() * (sums > 0)).max()))
+        sums = weights.sum(-1)
+        if call.sinks is not None:
+            sink = call.sinks.float()[:, None]
+            sums += (sink - torch.logaddexp(attention.scores(call, rows=rows).logsumexp(-1), sink)).exp()
+        # A row that sees no key is all zeros, and right.
+        self.row_sum_error = max(self.row_sum_error, float(((sums - 1).abs() * (sums > 0)).max()))
         value = call.value.float()
         value = value.repeat_interleave(call.n_heads // value.shape[0], dim=0)
         difference = (weights @ value - output[:, rows].float()).abs().max()
@@ -125,7 +143,7 @@ class Reducer:
 
     def __init__(self, trace: Trace, *, size: int) -> None:
         self._size = size
-        self._sinks = {s: summaries.sink_keys(trace.tokens(s).key) for s in trace.streams}
+        self._sinks = {s: summaries.sink_keys(trace.tokens(s).key, stream=s) for s in trace.streams}
         self._summaries: dict[Stream, list[dict]] = {s: [] for s in trace.streams}
         self._pictures: dict[Stream, list[np.ndarray]] = {s: [] for s in trace.streams}
         self._edges: dict[Stream, tuple[np.ndarray, np.ndarray]] = {}

@@ -11,8 +11,6 @@ only, so any number of threads may ask at once.
 
 from __future__ import annotations
 
-import gc
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -25,7 +23,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from engine import attention, catalogue, errors, limits, loading, pooled, run, source, text, tracing
+from engine import attention, budget, catalogue, errors, limits, loading, pooled, run, source, text, tracing
 from engine.attention import Call
 from engine.capture import Captured, Checks, Key, Recorder, Reducer
 from engine.model_cache import ModelCache
@@ -48,30 +46,23 @@ from engine.types import (
 
 T = TypeVar("T")
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets" / "models"
-
-
-def models_folder() -> Path:
-    """Where a person's own models lie: ATTENTION_MODELS, else ~/.cache/attention-microscope/models."""
-    return Path(os.environ.get("ATTENTION_MODELS") or Path.home() / ".cache" / "attention-microscope" / "models")
-
 
 class LocalEngine:
     """Runs models on this machine and answers questions about their attention.
 
     Args:
         assets: directory of the embedded models.
-        folder: the models folder; default `models_folder()`.
+        folder: the models folder; default `catalogue.models_folder()`.
         device: "cpu", "cuda" or "cuda:0"; default cuda when there is one, else cpu.
         bounds: what one request may ask for.
     """
 
-    def __init__(self, *, assets: Path = ASSETS, folder: Path | None = None, device: str | None = None,
+    def __init__(self, *, assets: Path = catalogue.EMBEDDED, folder: Path | None = None, device: str | None = None,
                  bounds: limits.Limits = limits.DEFAULT) -> None:
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.limits = bounds
         self._assets = Path(assets)
-        self._folder = Path(folder) if folder is not None else models_folder()
+        self._folder = Path(folder) if folder is not None else catalogue.models_folder()
         self._models: ModelCache[Live] = ModelCache(bounds.model_cache_bytes)
         self._slots: dict[str, Slot] = {}
         self._captured: OrderedDict[Prompt, Captured] = OrderedDict()
@@ -136,12 +127,12 @@ class LocalEngine:
             InvalidPrompt: no such stream, layer or head.
         """
         call = self._call(prompt, head)
-        return _array(attention.pattern(call, heads=slice(head.head, head.head + 1))[0])
+        return self._within_memory(lambda: _array(attention.pattern(call, heads=slice(head.head, head.head + 1))[0]))
 
     def scores(self, prompt: Prompt, head: Head) -> np.ndarray:
         """Scaled and masked scores before softmax, (q_len, k_len) float32; masked = −inf."""
         call = self._call(prompt, head)
-        return _array(attention.scores(call, heads=slice(head.head, head.head + 1))[0])
+        return self._within_memory(lambda: _array(attention.scores(call, heads=slice(head.head, head.head + 1))[0]))
 
     def visible(self, prompt: Prompt, head: Head) -> np.ndarray:
         """Which keys each query may see, (q_len, k_len) bool."""
@@ -260,25 +251,14 @@ class LocalEngine:
 
     def _with_model(self, model: str, report: Report, job: Callable[[Live], T]) -> T:
         """Hold the model for `job`; whatever the device could not hold is freed before the error leaves."""
-        failed = None
-        try:
+        def held() -> T:
             with self._models.lease(model, partial(self._load, model, report)) as live:
                 return job(live)
-        except torch.OutOfMemoryError as error:
-            failed = str(error).splitlines()[0]
-        except RuntimeError as error:
-            if "allocate memory" not in str(error):
-                raise
-            failed = str(error).splitlines()[0]
-        # Outside the except block: the exception's frames held the tensors.
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        raise errors.OutOfMemory(
-            f"the run to fit on {self.device}", got=f"out of memory ({failed})",
-            next_step="What it held is free again. Shorten the text or choose a smaller model.",
-            code="out_of_memory", device=self.device,
-        )
+
+        return self._within_memory(held)
+
+    def _within_memory(self, job: Callable[[], T]) -> T:
+        return budget.within_memory(job, device=self.device)
 
     def _load(self, name: str, report: Report) -> Live:
         found = source.resolve(name, assets=self._assets, folder=self._folder)

@@ -63,17 +63,24 @@ _POSITIONAL = ("mean_distance", "previous_token_mass", "self_mass")
 _OFFSETS = {"previous": -1, "next": 1, "self": 0}
 
 
-def sink_keys(tokens: Sequence[Token]) -> np.ndarray:
-    """Which keys are set aside as sinks: special tokens, the first token, and punctuation.
+def sink_keys(tokens: Sequence[Token], *, stream: str) -> np.ndarray:
+    """Which keys are set aside as sinks: special tokens, punctuation and, in `decoder`, the first token.
 
-    A static rule: it does not look at any pattern.
+    Only under a causal mask is the first token the one that every row sees,
+    and so the place where mass collects (Xiao et al. 2024, arXiv:2309.17453);
+    elsewhere it is a word like any other. A static rule: it looks at no pattern.
+
+    Args:
+        tokens: the keys.
+        stream: "encoder", "decoder" or "cross".
 
     Returns:
         (k_len,) bool.
     """
-    return np.array(
-        [at == 0 or token.special or _is_punctuation(token.text) for at, token in enumerate(tokens)], dtype=bool
-    )
+    return np.array([
+        (at == 0 and stream == "decoder") or token.special or _is_punctuation(token.text)
+        for at, token in enumerate(tokens)
+    ], dtype=bool)
 
 
 def _is_punctuation(text: str) -> bool:

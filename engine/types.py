@@ -78,7 +78,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Word:
-    """A run of tokens [start, end) shown as one label; see `engine.text` for the rule."""
+    """A run of tokens [start, end) shown as one label; see `engine.words` for the rule."""
 
     text: str
     start: int

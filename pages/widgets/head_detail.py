@@ -104,7 +104,8 @@ def _file_name(head: Head) -> str:
 def _sink_switch(weights: np.ndarray, view: StreamView, _: Translate) -> tuple[np.ndarray, np.ndarray | None]:
     on = st.toggle(
         _("Set the sink aside and renormalise"), key=SINK,
-        help=_("The sink: special tokens, the first token and punctuation, keys that soak up mass from everywhere."),
+        help=_("The sink: keys that soak up mass from everywhere. Here: special tokens, punctuation and, in a "
+               "decoder, the first token."),
     )
     if not on:
         return weights, None

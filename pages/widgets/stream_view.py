@@ -56,7 +56,7 @@ def view(trace: Trace, stream: str, *, unit: Unit) -> StreamView:
     queries = tuple(unit_.text for unit_ in query_units)
     if stream != "encoder":
         queries = tuple(f"{unit_.text} ‹ {axes.consumed[unit_.start].text}" for unit_ in query_units)
-    token_sink = summaries.sink_keys(axes.key)
+    token_sink = summaries.sink_keys(axes.key, stream=stream)
     return StreamView(
         stream=stream, unit=unit, queries=queries, keys=tuple(unit_.text for unit_ in key_units),
         query_flags=tuple(_flag(unit_) for unit_ in query_units), key_flags=tuple(_flag(unit_) for unit_ in key_units),

@@ -221,14 +221,17 @@ def test_half_precision_patterns_are_summed_in_float32():
     assert accumulator.result()["entropy"][0] == pytest.approx(expected["entropy"], abs=1e-5)
 
 
-def test_sink_keys_are_special_first_and_punctuation():
+def test_sink_keys_are_special_punctuation_and_a_decoders_first():
     tokens = [Token("我", 0, (0, 1), False), Token("吃", 1, (1, 2), False), Token("，", 2, (2, 3), False),
               Token("...", 3, (3, 6), False), Token("a.", 4, (6, 8), False), Token("$", 5, (8, 9), False),
               Token("␣", 7, None, False), Token("，·2/3", 8, (9, 10), False), Token("喜·2/3", 9, (10, 11), False),
               Token("·", 10, (11, 12), False), Token("</s>", 6, None, True)]
-    assert summaries.sink_keys(tokens).tolist() == [
-        True, False, True, True, False, False, False, True, False, True, True]
-    assert summaries.sink_keys([]).shape == (0,) and summaries.sink_keys([]).dtype == bool
+    marks = [False, False, True, True, False, False, False, True, False, True, True]
+    for stream in ("encoder", "cross"):
+        assert summaries.sink_keys(tokens, stream=stream).tolist() == marks
+    assert summaries.sink_keys(tokens, stream="decoder").tolist() == [True, *marks[1:]]
+    empty = summaries.sink_keys([], stream="encoder")
+    assert empty.shape == (0,) and empty.dtype == bool
 
 
 def test_setting_the_sink_aside_renormalises_and_reports_the_mass():
