@@ -18,8 +18,10 @@ FONT = "'Noto Sans SC','PingFang SC','Microsoft YaHei',sans-serif"
 TICK_COLUMNS = 18
 #: Most tick labels drawn along an axis; between them every n-th is shown, and the hover names all.
 MOST_TICKS = 40
-#: Side of a cell in pixels, and the height a square picture grows to at most.
-CELL = (3, 38)
+#: Side of a cell in pixels: least, usual, and most, which short sentences get until they fill SMALL_PICTURE.
+CELL = (3, 38, 56)
+SMALL_PICTURE = 300
+#: Height in pixels that a square picture grows to at most.
 PICTURE = 560
 #: Height of the colour bar with its ticks and name, in pixels.
 BAR = 60
@@ -69,7 +71,10 @@ def token_axes(query_labels: Sequence[str], key_labels: Sequence[str], *, query:
     def drawn(labels):
         step = -(-len(labels) // MOST_TICKS) or 1
         return {"tickmode": "array", "tickvals": np.arange(0, len(labels), step), "automargin": True,
-                "ticktext": [isolate(escape(shorten(label))) for label in labels[::step]]}
+                "ticklabelstandoff": 4, "ticktext": [isolate(escape(shorten(label))) for label in labels[::step]]}
+
+    def name(text):
+        return {"text": escape(text), "standoff": 10, "font": {"size": 13}}
 
     plain = {"showgrid": False, "zeroline": False, "ticks": "", "constrain": "domain"}
     x = {**plain, "range": [-0.5, len(key_labels) - 0.5], "constraintoward": "left"}
@@ -81,9 +86,9 @@ def token_axes(query_labels: Sequence[str], key_labels: Sequence[str], *, query:
         "xaxis": {**x, **whole(key_labels), **frame},
         "yaxis": {**y, **whole(query_labels), **frame, "scaleanchor": "x"},
         "xaxis2": {**x, **drawn(key_labels), "overlaying": "x", "matches": "x", "anchor": "y", "side": "top",
-                   "tickangle": angle, "title": {"text": escape(key)}},
+                   "tickangle": angle, "title": name(key)},
         "yaxis2": {**y, **drawn(query_labels), "overlaying": "y", "matches": "y", "anchor": "x", "side": "left",
-                   "title": {"text": escape(query)}},
+                   "title": name(query)},
     }
 
 
@@ -102,7 +107,9 @@ def colour_bar(name: str) -> dict:
 
 def picture_height(rows: int, columns: int, key_labels: Sequence[str]) -> int:
     """Figure height in pixels for square cells that are readable, with room for the headings above."""
-    cell = min(CELL[1], max(CELL[0], PICTURE / max(rows, columns, 1)))
+    least, usual, most = CELL
+    longer = max(rows, columns, 1)
+    cell = min(max(least, PICTURE / longer), max(usual, min(most, SMALL_PICTURE / longer)))
     longest = max((min(columns_of(label), TICK_COLUMNS) for label in key_labels), default=1)
     return int(np.ceil(rows * cell + BAR + 40 + 8 * longest))
 
