@@ -239,7 +239,7 @@ class LocalEngine:
                 return captured
             if captured.complete:
                 reducer = Reducer(captured.trace, size=self.limits.thumbnail)
-                for key in [key for key in captured.calls if key[0] == stream]:
+                for key in sorted(key for key in captured.calls if key[0] == stream):  # kept in order of use
                     reducer.add(key, captured.calls[key])
                 captured.summaries[stream], captured.pictures[stream] = reducer.result(stream)
                 return captured
