@@ -185,7 +185,8 @@ def _softmax(call: Call, result: Tensor, heads: slice) -> Tensor:
         return torch.cat([result, sink], dim=-1).softmax(dim=-1)[..., :-1]
     weights = result.softmax(dim=-1)
     if call.mask is not None:
-        weights.nan_to_num_(nan=0.0)
+        # Only a row that sees nothing: any other NaN is the model's, and must show.
+        weights.masked_fill_(result.amax(-1, keepdim=True) == -math.inf, 0.0)
     return weights
 
 

@@ -1,4 +1,4 @@
-"""Predicts the bytes of a run before it starts, and refuses what would not fit.
+"""Predicts the bytes of a run before it starts, refuses what would not fit, and clears up where it did not after all.
 
 The prediction is an upper estimate from the configuration: activations of the
 widest layer, masks, position biases, logits, the KV cache while writing, and
@@ -8,12 +8,23 @@ headroom in `limits` covers that.
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
 from engine import errors, memory
 from engine.attention import TILE_BYTES
 from engine.limits import Limits
 
 #: Copies of the hidden state and of the widest layer's activation that are alive at once.
 HIDDEN_COPIES, WIDE_COPIES = 8, 3
+#: How torch, CUDA and cuBLAS say in a plain RuntimeError that there is no memory left.
+_EXHAUSTED = ("allocate memory", "out of memory", "ALLOC_FAILED")
+_HEAD_WIDTHS = ("head_dim", "d_kv", "qk_head_dim", "v_head_dim")
+
+T = TypeVar("T")
 
 
 def first_of(config, *names: str) -> int:
@@ -42,7 +53,7 @@ def n_ctx(config) -> int:
 
 
 def kept_bytes(config, *, lengths: dict[str, int], shape: dict[str, tuple[int, int]], element_bytes: int) -> int:
-    """Bytes of queries, keys and values if every layer of every stream is kept.
+    """Bytes of queries, keys, values, masks and position biases if every layer of every stream is kept.
 
     Args:
         config: transformers' configuration.
@@ -53,10 +64,15 @@ def kept_bytes(config, *, lengths: dict[str, int], shape: dict[str, tuple[int, i
     d_model = first_of(config, "hidden_size", "d_model", "n_embd")
     total = 0
     for stream, (n_layers, n_heads) in shape.items():
-        d_head = first_of(config, "head_dim", "d_kv", "v_head_dim") or d_model // n_heads
+        # The widest of them: where keys and values differ (MLA), head_dim may be the rotated part alone.
+        d_head = max(first_of(config, name) for name in _HEAD_WIDTHS) or d_model // n_heads
         q_len = lengths["encoder" if stream == "encoder" else "decoder"]
         k_len = lengths["decoder" if stream == "decoder" else "encoder"]
         total += n_layers * n_heads * d_head * (q_len + 2 * k_len) * element_bytes
+        # A mask of each kind, full and windowed, and one bias are shared by a stream's layers.
+        total += 2 * q_len * k_len
+        if hasattr(config, "relative_attention_num_buckets"):
+            total += n_heads * q_len * k_len * element_bytes
     return total
 
 
@@ -102,3 +118,28 @@ def check(needed: int, *, device: str, limits: Limits) -> None:
             next_step="Shorten the text, choose a smaller model, or free memory.", code="over_budget",
             needed_bytes=needed, allowed_bytes=allowed, free_bytes=free, device=device,
         )
+
+
+def within_memory(job: Callable[[], T], *, device: str) -> T:
+    """The result of `job`; where memory runs out, what it held is freed before the error leaves.
+
+    Raises:
+        OutOfMemory: on the device, or in main memory.
+    """
+    try:
+        return job()
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        text = str(error)
+        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) \
+                and not any(phrase in text for phrase in _EXHAUSTED):
+            raise
+        failed = text.partition("\n")[0] or type(error).__name__
+    # Outside the except block: the exception's frames held the tensors.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    raise errors.OutOfMemory(
+        f"the run to fit on {device}", got=f"out of memory ({failed})",
+        next_step="What it held is free again. Shorten the text or choose a smaller model.",
+        code="out_of_memory", device=device,
+    )

@@ -39,7 +39,7 @@ class Slot:
         """
         with self._lock:
             waiting = max(0, self._present - 1)
-            if waiting >= self._limit:
+            if self._present > self._limit:
                 raise errors.Busy(
                     f"at most {self._limit} requests waiting for {self._name}", got=f"{waiting}",
                     next_step="Try again in a moment.", code="busy", limit=self._limit, waiting=waiting,
