@@ -8,6 +8,7 @@ to another host and on any console error. Knows nothing of what the pages show.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -35,6 +36,8 @@ CHROMIUM_ARGUMENTS = (
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 )
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+#: Opened at /attention, Streamlit first asks whether the app lives under that path; the 404 is its answer.
+BASE_PATH_PROBE = re.compile(r"/\w+/_stcore/(health|host-config)")
 SETTLED = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 
 
@@ -179,8 +182,13 @@ def page(context):
     """A fresh page; errors on its console or in its scripts fail the test."""
     complaints: list[str] = []
 
+    def judge(message) -> None:
+        url = message.location.get("url", "")
+        if message.type == "error" and not BASE_PATH_PROBE.fullmatch(urlsplit(url).path):
+            complaints.append(f"{message.text} ({url})")
+
     def listen(opened) -> None:
-        opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        opened.on("console", judge)
         opened.on("pageerror", lambda error: complaints.append(str(error)))
 
     context.on("page", listen)
