@@ -125,7 +125,8 @@ def test_a_layer_that_skips_the_interface_is_refused():
     model = tiny.model("gpt2")
     block = model.transformer.h[1].attn
     original = block.forward
-    block.forward = lambda hidden, **rest: (original(hidden, **rest)[0] * 0 + hidden, torch.full((1, 4, 11, 11), 1 / 11))
+    uniform = torch.full((1, 4, 11, 11), 1 / 11)
+    block.forward = lambda hidden, **rest: (original(hidden, **rest)[0] * 0 + hidden, uniform)
     with pytest.raises(errors.ModelRefused):
         run_probe(model, "gpt2")
     skipped = tiny.model("gpt2")
