@@ -66,6 +66,11 @@ class Pooler:
             self._max = torch.zeros(self._shape, device=pattern.device)
         pattern = pattern.float()
         q_end = q_start + pattern.shape[1]
+        if self._shape[1] == self.q_edges[-1]:
+            # Every row is a block of its own: all at once, for short sentences are mostly the loop below.
+            self._sum[:, q_start:q_end] = self._by_column_block(pattern, torch.sum)
+            self._max[:, q_start:q_end] = self._by_column_block(pattern, torch.amax)
+            return
         first = int(np.searchsorted(self.q_edges, q_start, side="right")) - 1
         for block in range(first, self._shape[1]):
             start, end = max(int(self.q_edges[block]), q_start), min(int(self.q_edges[block + 1]), q_end)
@@ -78,13 +83,13 @@ class Pooler:
             self._max[:, block] = torch.maximum(self._max[:, block], largest)
 
     def _by_column_block(self, rows: torch.Tensor, reduce: Callable) -> torch.Tensor:
-        """(n_heads, k_len) reduced over each column block to (n_heads, columns), through views alone."""
+        """(…, k_len) reduced over each column block to (…, columns), through views alone."""
         columns = self._shape[2]
-        short, longer = divmod(rows.shape[1], columns)
+        short, longer = divmod(rows.shape[-1], columns)
         cut = longer * (short + 1)
-        long_blocks = rows[:, :cut].unflatten(1, (longer, short + 1))
-        short_blocks = rows[:, cut:].unflatten(1, (columns - longer, short))
-        return torch.cat([reduce(long_blocks, -1), reduce(short_blocks, -1)], 1)
+        long_blocks = rows[..., :cut].unflatten(-1, (longer, short + 1))
+        short_blocks = rows[..., cut:].unflatten(-1, (columns - longer, short))
+        return torch.cat([reduce(long_blocks, -1), reduce(short_blocks, -1)], -1)
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and largest weight of each block, both (n_heads, rows, columns) float32."""
