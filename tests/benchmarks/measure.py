@@ -1,8 +1,9 @@
 """Times two jobs against each other in one run, and reads what a process took at most.
 
-Jobs alternate (A B, B A, A B, …), so that whatever else the machine does falls
-on both alike; what is reported is the median of the pairs' ratios. It does not
-know what it measures.
+Jobs alternate (A B, B A, A B, …), and what is reported is the median of the
+pairs' ratios. Processor time is the measure of a job that computes on its own
+thread: a machine that does other work besides changes it little, while it may
+double the wall clock's, which is given too. It does not know what it measures.
 """
 
 from __future__ import annotations
@@ -20,25 +21,29 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What one run of a job took: seconds of the processor (all threads of this process), and of the wall clock."""
+
+    processor: float
+    wall: float
+
+
+@dataclass(frozen=True)
 class Ratio:
-    """Seconds of pairs (a, b), measured in turns."""
+    """Pairs of runs (a, b), made in turns."""
 
-    pairs: tuple[tuple[float, float], ...]
+    pairs: tuple[tuple[Spent, Spent], ...]
 
-    @property
-    def ratios(self) -> list[float]:
-        """a / b of each pair, smallest first."""
-        return sorted(a / b for a, b in self.pairs)
-
-    @property
-    def median(self) -> float:
-        """The median of the pairs' ratios."""
-        return statistics.median(self.ratios)
+    def of(self, clock: str) -> list[float]:
+        """a / b of each pair by one of `Spent`'s clocks, smallest first."""
+        return sorted(getattr(a, clock) / getattr(b, clock) for a, b in self.pairs)
 
     def __str__(self) -> str:
-        seconds = [statistics.median(side) for side in zip(*self.pairs, strict=True)]
-        return (f"{self.median:.2f}×, pairs {self.ratios[0]:.2f} … {self.ratios[-1]:.2f}, "
-                f"medians {seconds[0]:.3f} s / {seconds[1]:.3f} s, {len(self.pairs)} pairs")
+        ratios = self.of("processor")
+        seconds = [statistics.median(spent.processor for spent in side) for side in zip(*self.pairs, strict=True)]
+        return (f"{statistics.median(ratios):.2f}× processor time (pairs {ratios[0]:.2f} … {ratios[-1]:.2f}, "
+                f"medians {seconds[0]:.2f} / {seconds[1]:.2f} s), {statistics.median(self.of('wall')):.2f}× by the "
+                f"clock, {len(self.pairs)} pairs")
 
 
 def in_turns(a: Callable[[], object], b: Callable[[], object], *, pairs: int) -> Ratio:
@@ -48,19 +53,19 @@ def in_turns(a: Callable[[], object], b: Callable[[], object], *, pairs: int) ->
     measured = []
     for turn in range(pairs):
         if turn % 2:
-            second = seconds(b)
-            measured.append((seconds(a), second))
+            second = spent(b)
+            measured.append((spent(a), second))
         else:
-            first = seconds(a)
-            measured.append((first, seconds(b)))
+            first = spent(a)
+            measured.append((first, spent(b)))
     return Ratio(tuple(measured))
 
 
-def seconds(job: Callable[[], object]) -> float:
-    """Wall-clock seconds of one run of `job`."""
-    started = time.perf_counter()
+def spent(job: Callable[[], object]) -> Spent:
+    """What one run of `job` takes."""
+    wall, processor = time.perf_counter(), time.process_time()
     job()
-    return time.perf_counter() - started
+    return Spent(time.process_time() - processor, time.perf_counter() - wall)
 
 
 def peak_bytes() -> int | None:
