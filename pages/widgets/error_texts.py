@@ -271,11 +271,6 @@ BY_CODE: dict[str, Texts] = {
         N_("others in stream {stream}, layer {layer}"),
         N_("In half precision long texts can overflow: shorten the text, or choose another model."),
     ),
-    "not_finite": Texts(
-        N_("finite numbers in the model's attention"),
-        N_("others in layer {layer} (stream: {stream})"),
-        N_("In half precision long texts can overflow: shorten the text, or choose another model."),
-    ),
     "tokenizer_too_large": Texts(
         N_("token ids below the {rows} rows of the model's embedding"),
         N_("a tokenizer with ids up to {highest}"),
