@@ -1,0 +1,45 @@
+// Runs in the page: the time from a person's key or click to the frame in which a picture has changed and been painted.
+
+(() => {
+  /** The first element that `selector` finds, also inside shadow roots. */
+  function find(selector, root = document) {
+    const hit = root.querySelector(selector);
+    if (hit) return hit;
+    for (const node of root.querySelectorAll("*")) {
+      const found = node.shadowRoot && find(selector, node.shadowRoot);
+      if (found) return found;
+    }
+    return null;
+  }
+
+  /** What is painted now: a canvas component's digest of its pixels, or the weights that Plotly has drawn. */
+  const signatures = {
+    grid: () => find(".am-grid")?.dataset.digest,
+    lines: () => find(".am-lines")?.dataset.digest,
+    heatmap: () => {
+      const trace = find(".st-key-heatmap .js-plotly-plot")?._fullData?.find((data) => data.type === "heatmap");
+      return trace && Array.from(trace.z, (row) => Array.from(row).join()).join(";");
+    },
+  };
+
+  /** Arms the watch: it starts with the next event of `type`, and stops when every one of `names` has changed. */
+  window.stopwatch = (type, names) => {
+    const before = names.map((name) => signatures[name]());
+    window.stopped = null;
+    const start = (event) => {
+      if (event.key !== undefined && event.key !== "Enter") return;
+      window.removeEventListener(type, start, true);
+      const started = event.timeStamp;
+      const look = () => {
+        const after = names.map((name) => signatures[name]());
+        if (after.every((value, i) => value && value !== before[i])) {
+          // The frame after the next has been shown to the eye.
+          requestAnimationFrame(() => requestAnimationFrame((now) => { window.stopped = now - started; }));
+        } else requestAnimationFrame(look);
+      };
+      requestAnimationFrame(look);
+    };
+    window.addEventListener(type, start, true);
+    return before;
+  };
+})();
