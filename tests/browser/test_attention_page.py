@@ -1,0 +1,203 @@
+"""The attention page as a person uses it: from typing to one head, in a real browser."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+
+from engine import Head, LocalEngine, Prompt
+
+SENTENCE = "我喜欢吃苹果"
+HEADING = "Encoder self-attention · layer {layer}, head {head}"
+
+
+@pytest.fixture(scope="module")
+def engine() -> LocalEngine:
+    """An engine of the test's own, to hold the page's numbers against."""
+    return LocalEngine(device="cpu")
+
+
+def visit(page, app_url, settled, **parameters) -> None:
+    query = "&".join(f"{name}={quote(str(value))}" for name, value in {"lang": "en", **parameters}.items())
+    page.goto(f"{app_url}/?{query}")
+    settled(page)
+
+
+def painted(page) -> None:
+    """Waits until the grid has been painted."""
+    page.locator(".st-key-grid .am-grid[data-digest]").wait_for()
+
+
+def heading(page, text: str) -> None:
+    page.get_by_role("heading", name=text, exact=True).wait_for(timeout=20_000)
+
+
+def test_from_typing_to_one_head(page, app_url, settled):
+    visit(page, app_url, settled)
+    page.get_by_label("Sentence").fill(SENTENCE)
+    page.get_by_role("button", name="Look inside").click()
+    settled(page)
+    painted(page)
+    page.get_by_text("The model writes").wait_for()
+    cell = page.locator(".st-key-grid [role=gridcell]").nth(6)  # 4 heads a layer: layer 1, head 2
+    cell.scroll_into_view_if_needed()
+    cell.click(force=True)  # the board takes the clicks for its cells
+    heading(page, HEADING.format(layer=1, head=2))
+    page.wait_for_function("location.search.includes('layer=1') && location.search.includes('head=2')")
+    labels = page.locator(".st-key-heatmap .x2tick text").all_text_contents()
+    assert [re.sub("[\u2068\u2069]", "", label) for label in labels] == ["我", "喜欢", "吃", "苹果", "</s>"]
+
+
+def test_the_keyboard_alone_opens_a_head(page, app_url, settled):
+    visit(page, app_url, settled, text=SENTENCE)
+    painted(page)
+    board = page.locator(".st-key-grid [role=grid]")
+    board.focus()
+    board.press("ArrowRight")
+    board.press("ArrowDown")
+    board.press("Enter")
+    heading(page, HEADING.format(layer=1, head=1))
+
+
+def test_language_switch_keeps_sentence_and_head(page, app_url, settled):
+    visit(page, app_url, settled, text="他每天吃一个苹果", stream="cross", layer=2, head=3)
+    heading(page, "Cross-attention · layer 2, head 3")
+    page.get_by_role("radio", name="中文", exact=True).click()
+    heading(page, "交叉注意力 · 第 2 层，第 3 头")
+    assert page.get_by_label("句子").input_value() == "他每天吃一个苹果"
+
+
+def test_permalink_round_trip(page, browser, app_url, settled):
+    visit(page, app_url, settled, text="苹果发布了新手机", stream="decoder", layer=1, head=3, unit="tokens")
+    heading(page, "Decoder self-attention (masked) · layer 1, head 3")
+    page.wait_for_function("location.search.includes('row=')")
+    context = browser.new_context()
+    again = context.new_page()
+    again.goto(page.url)
+    settled(again)
+    heading(again, "Decoder self-attention (masked) · layer 1, head 3")
+    assert again.get_by_label("Sentence").input_value() == "苹果发布了新手机"
+    assert again.get_by_role("radio", name="Tokens").is_checked()
+    context.close()
+
+
+def open_export(page) -> None:
+    """Opens the menu with room below its button, as a person would scroll."""
+    button = page.get_by_role("button", name="Export")
+    button.evaluate("element => element.scrollIntoView({block: 'center'})")
+    button.click()
+
+
+def download(page, name: str):
+    with page.expect_download() as started:
+        page.get_by_test_id("stPopoverBody").get_by_role("button", name=name, exact=True).click()
+    return started.value
+
+
+def test_export_holds_what_is_on_screen(page, app_url, settled, engine, tmp_path):
+    visit(page, app_url, settled, text=SENTENCE, layer=2, head=1)
+    heading(page, HEADING.format(layer=2, head=1))
+    open_export(page)
+    expected = engine.pattern(Prompt("zh-en", SENTENCE), Head("encoder", 2, 1))
+
+    rows = list(csv.reader(io.StringIO(download(page, "Head as CSV").path().read_text(encoding="utf-8-sig"))))
+    assert rows[0] == ["", "我", "喜欢", "吃", "苹果", "</s>"]
+    np.testing.assert_allclose([[float(cell) for cell in row[1:]] for row in rows[1:]], expected, atol=1e-6)
+
+    values = json.loads(download(page, "Everything as JSON").path().read_text(encoding="utf-8"))
+    np.testing.assert_allclose(values["weights"], expected, atol=1e-6)
+    assert values["provenance"]["dtype"] == "float32" and values["prompt"]["text"] == SENTENCE
+
+    svg = download(page, "Grid of all heads as SVG").path().read_text(encoding="utf-8")
+    assert svg.count("<image ") == 12
+
+    report = tmp_path / "head.html"
+    download(page, "Head as HTML (opens offline)").save_as(report)
+    offline = page.context.new_page()
+    requests = []
+    offline.on("request", lambda request: requests.append(request.url))
+    offline.goto(report.as_uri())
+    offline.locator(".js-plotly-plot .heatmaplayer image").first.wait_for(state="attached")
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in requests)
+    assert SENTENCE in offline.content()
+
+
+def test_png_and_svg_of_the_open_head(page, app_url, settled):
+    visit(page, app_url, settled, text=SENTENCE)
+    painted(page)
+    open_export(page)
+    page.get_by_role("button", name="Draw PNG and SVG").click()
+    page.get_by_role("button", name="PNG", exact=True).wait_for(timeout=60_000)
+    assert download(page, "PNG").path().read_bytes().startswith(b"\x89PNG")
+    svg = download(page, "SVG").path().read_text(encoding="utf-8")
+    assert "<svg" in svg and "苹果" in svg
+
+
+def test_the_sink_is_set_aside_and_its_mass_is_told(page, app_url, settled, engine):
+    visit(page, app_url, settled, text=SENTENCE, layer=0, head=1, row=3)
+    heading(page, HEADING.format(layer=0, head=1))
+    page.get_by_text("Set the sink aside and renormalise").click()
+    share = float(engine.pattern(Prompt("zh-en", SENTENCE), Head("encoder", 0, 1))[3, -1])
+    page.get_by_text(f"The sink held {share:.2f} of this row.").wait_for()
+
+
+def test_pointing_at_a_token_marks_it_in_every_picture(page, app_url, settled):
+    visit(page, app_url, settled, text=SENTENCE)
+    painted(page)
+    page.locator(".st-key-heatmap .js-plotly-plot .heatmaplayer").wait_for(state="attached")
+    page.evaluate("""() => { window.seen = [];
+        window.addEventListener('attention-microscope:hover', (event) => window.seen.push(event.detail)); }""")
+    page.locator(".st-key-tokens").get_by_text("吃", exact=True).first.hover()
+    page.wait_for_function("window.seen.some((at) => at.q === 2 && at.stream === 'encoder')")
+
+
+@pytest.mark.parametrize("text", ["<script>document.title='gone'</script>", "我</s>喜欢<b>吃</b>", "<pad> **x** $x$ `y`"])
+def test_markup_in_the_text_stays_text(page, app_url, settled, text):
+    visit(page, app_url, settled, text=text)
+    painted(page)
+    assert page.get_by_label("Sentence").input_value() == text
+    page.wait_for_function("document.title.startsWith('Attention')")
+    assert page.locator(".st-key-output script, .st-key-tokens script, .st-key-output b").count() == 0
+
+
+def test_ten_thousand_characters_are_refused_with_the_numbers(page, app_url, settled):
+    visit(page, app_url, settled)
+    page.get_by_label("Sentence").fill("苹果" * 5_000)
+    page.get_by_role("button", name="Look inside").click()
+    page.get_by_text("The text is too long").wait_for()
+    page.get_by_text("10,000").wait_for()
+    page.get_by_label("Sentence").fill(SENTENCE)
+    page.get_by_role("button", name="Look inside").click()
+    painted(page)
+
+
+def test_no_sentence_says_what_to_do(page, app_url, settled):
+    visit(page, app_url, settled)
+    page.get_by_label("Sentence").fill("   ")
+    page.get_by_role("button", name="Look inside").click()
+    page.get_by_text("Type a sentence above").wait_for()
+
+
+def test_a_model_of_pickles_is_refused(page, app, settled):
+    folder = app.models / "pickled"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text('{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}')
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    (folder / "tokenizer.json").write_text("{}")
+    visit(page, app.url, settled, model="pickled", text="hello")
+    page.get_by_text("This model was refused").wait_for()
+    page.get_by_text("safetensors").first.wait_for()
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "nothing-here", "file:///etc/passwd", "org/unreachable"])
+def test_models_that_cannot_be_had_are_told_plainly(page, app_url, settled, name):
+    visit(page, app_url, settled, model=name, text="hello")
+    alert = page.get_by_test_id("stAlert").first
+    alert.wait_for(timeout=30_000)
+    assert "What to do" in alert.inner_text() and "Traceback" not in page.content()
