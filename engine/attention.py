@@ -17,7 +17,8 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +88,17 @@ class Call:
     def kv_head(self, head: int) -> int:
         """The KV head that query head `head` reads: h // (n_heads // n_kv_heads)."""
         return head // (self.n_heads // self.key.shape[0])
+
+
+def compact(call: Call) -> Call:
+    """`call` without what its tensors hold besides themselves: a view of fused projections keeps all of them alive."""
+    tensors = {"query": call.query, "key": call.key, "value": call.value}
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()}
+    if sum(storages.values()) <= call.bytes:
+        return call
+    return replace(call, **{
+        name: t.clone() for name, t in tensors.items() if t.untyped_storage().nbytes() > t.numel() * t.element_size()
+    })
 
 
 def scores(call: Call, *, heads: slice = slice(None), rows: slice = slice(None)) -> Tensor:
@@ -171,8 +183,45 @@ def session(on_call: Callable[[Call, Tensor], None]) -> Iterator[None]:
         _session.reset(token)
 
 
-# A context variable, not a global: Streamlit's sessions are threads of one process.
+class Editor(Protocol):
+    """Changes a forward pass of one or more sequences, call by call."""
+
+    def hidden(self, shape: tuple[int, int, int, int], device: torch.device) -> Tensor | None:
+        """What the call about to run must not see, beyond its own mask.
+
+        Args:
+            shape: (batch, n_heads, q_len, k_len) of the call.
+            device: where it runs.
+
+        Returns:
+            (batch, 1 or n_heads, q_len, k_len) bool, True = score −∞; or None: the call runs as if unedited.
+        """
+
+    def finish(self, call_of: Callable[[int], Call], output: Tensor) -> Tensor:
+        """What the model goes on with.
+
+        Args:
+            call_of: makes the `Call` of one sequence of the batch, with what was hidden in its mask.
+            output: (batch, q_len, n_heads, d_value). Not to be written to: return another one instead.
+        """
+
+
+@contextmanager
+def editing(editor: Editor) -> Iterator[None]:
+    """Passes every attention call made inside, in this thread, through `editor`.
+
+    A query left with no key at all gets the output 0.
+    """
+    token = _editor.set(editor)
+    try:
+        yield
+    finally:
+        _editor.reset(token)
+
+
+# Context variables, not globals: Streamlit's sessions are threads of one process.
 _session: ContextVar[Callable[[Call, Tensor], None] | None] = ContextVar("attention session", default=None)
+_editor: ContextVar[Editor | None] = ContextVar("attention editor", default=None)
 
 
 def _rows_of(tensor: Tensor, heads: slice, rows: slice) -> Tensor:
@@ -241,31 +290,62 @@ def _bias_and_mask(bias: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor
     return bias + mask
 
 
+def _hide(hidden: Tensor, mask: Tensor | None, *, causal: bool) -> tuple[Tensor, Tensor]:
+    """The mask with `hidden` folded in, and which queries see nothing, (batch, 1 or n_heads, q_len) bool."""
+    if mask is None and causal:
+        mask = torch.ones(hidden.shape[-2:], dtype=torch.bool, device=hidden.device).tril()[None, None]
+    if mask is None:
+        mask = ~hidden
+    elif mask.dtype == torch.bool:
+        mask = mask & ~hidden
+    else:
+        mask = torch.where(hidden, torch.finfo(mask.dtype).min, mask)
+        return mask, (mask <= torch.finfo(mask.dtype).min / 2).all(-1)
+    return mask, ~mask.any(-1)
+
+
+def _from(tensor: Tensor | None, item: int) -> Tensor | None:
+    """`tensor` from the batch's `item` on; what is the same for all items has a batch of one."""
+    return None if tensor is None else tensor[min(item, len(tensor) - 1):]
+
+
 def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *,
                dropout: float = 0.0, scaling: float | None = None, is_causal: bool | None = None,
                **extra) -> tuple[Tensor, None]:
     """The registered attention function: (batch, heads, length, d) in, (batch, q_len, n_heads, d_value) out."""
-    observer = _session.get()
-    call = None
+    observer, editor = _session.get(), _editor.get()
+    alone = None
+    if editor is not None:
+        hidden = editor.hidden((*query.shape[:3], key.shape[2]), query.device)
+        if hidden is not None:
+            causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+            attention_mask, alone = _hide(hidden, attention_mask, causal=bool(causal) and query.shape[2] > 1)
+
+    def call_of(item: int) -> Call:
+        bias = extra.get("position_bias")
+        return _call(
+            module, query[item:], key[item:], value[item:], _from(attention_mask, item), scaling=scaling,
+            is_causal=is_causal, extra={**extra, "position_bias": _from(bias, item)} if bias is not None else extra)
+
     ours = extra.get("softcap") is not None or extra.get("s_aux") is not None or extra.get("sinks") is not None
-    if observer is not None or ours:
-        call = _call(module, query, key, value, attention_mask, scaling=scaling, is_causal=is_causal, extra=extra)
+    call = call_of(0) if observer is not None or ours else None
     if ours:
-        parts = [call] + [
-            _call(module, query[i:], key[i:], value[i:],
-                  None if attention_mask is None else attention_mask[min(i, len(attention_mask) - 1):],
-                  scaling=scaling, is_causal=is_causal, extra=extra)
-            for i in range(1, query.shape[0])
-        ]
+        parts = [call] + [call_of(item) for item in range(1, query.shape[0])]
         output = torch.stack([_exact(part) for part in parts]).transpose(1, 2).contiguous()
     else:
+        mask = attention_mask
         if (bias := extra.get("position_bias")) is not None:
             causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-            attention_mask = _bias_and_mask(bias, attention_mask, causal=bool(causal) and query.shape[2] > 1)
+            mask = _bias_and_mask(bias, mask, causal=bool(causal) and query.shape[2] > 1)
             is_causal = False
         output, _ = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal,
+            module, query, key, value, mask, dropout=dropout, scaling=scaling, is_causal=is_causal,
         )
+    if alone is not None:
+        # Where an additive mask hides by its dtype's minimum, softmax over nothing would be uniform.
+        output = output.masked_fill(alone.transpose(1, 2)[..., None], 0.0)
+    if editor is not None:
+        output = editor.finish(call_of, output)
     if observer is not None:
         if query.shape[0] != 1:
             raise ValueError(f"A session captures one sequence at a time; got a batch of {query.shape[0]}.")

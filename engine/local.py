@@ -302,7 +302,7 @@ class LocalEngine:
         def handle(key: Key, call: Call, output: torch.Tensor) -> None:
             checks.add(key, call, output)
             if complete:
-                calls[key] = call
+                calls[key] = attention.compact(call)
 
         started = time.perf_counter()
         logits = _pass(live, arguments, handle)
@@ -315,7 +315,7 @@ class LocalEngine:
         _pass(live, captured.arguments, lambda key, call, output: kept.update({key: call} if key == wanted else {}))
         call = kept[wanted]
         with captured.lock:
-            captured.calls[wanted] = call
+            captured.calls[wanted] = call = attention.compact(call)
             while captured.bytes > self.limits.capture_bytes and len(captured.calls) > 1:
                 captured.calls.popitem(last=False)
         return call
