@@ -89,7 +89,7 @@ def page_html(figure: go.Figure, *, title: str, language: str, facts: Sequence[t
 
 
 def _cell(label: str) -> str:
-    return f"'{label}" if label[:1] in ("=", "+", "-", "@") else label
+    return f"'{label}" if label.startswith(("=", "+", "-", "@", "\t", "\r")) else label
 
 
 def _plain(value: object) -> object:

@@ -157,7 +157,9 @@ def test_pointing_at_a_token_marks_it_in_every_picture(page, app_url, settled):
     page.wait_for_function("window.seen.some((at) => at.q === 2 && at.stream === 'encoder')")
 
 
-@pytest.mark.parametrize("text", ["<script>document.title='gone'</script>", "我</s>喜欢<b>吃</b>", "<pad> **x** $x$ `y`"])
+@pytest.mark.parametrize("text", [
+    "<script>document.title='gone'</script>", "我</s>喜欢<b>吃</b>", "<pad> **x** $x$ `y`",
+])
 def test_markup_in_the_text_stays_text(page, app_url, settled, text):
     visit(page, app_url, settled, text=text)
     painted(page)

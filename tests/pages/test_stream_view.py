@@ -1,0 +1,78 @@
+"""What the page shows of a stream equals what the engine says, by tokens and by words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine import Head, LocalEngine, Prompt
+from engine.types import LABELS
+from pages.widgets import measures, stream_view
+from tests.engine import tiny
+
+TEXT = "the cat, 喜欢 苹果."
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory) -> LocalEngine:
+    folder = tmp_path_factory.mktemp("models")
+    for kind in ("gpt2", "marian"):
+        tiny.save(kind, folder / kind)
+    return LocalEngine(folder=folder, device="cpu")
+
+
+@pytest.mark.parametrize(("model", "stream"), [("gpt2", "decoder"), ("marian", "encoder"), ("marian", "cross")])
+def test_tokens_are_the_engines_pattern_with_masked_cells_missing(engine, model, stream):
+    prompt = Prompt(model, TEXT, target="a dog" if model == "marian" else None)
+    head = Head(stream, 1, 2)
+    shown = stream_view.view(engine.trace(prompt), stream, unit="tokens")
+    weights = stream_view.pattern(engine, prompt, head, shown)
+    expected = engine.pattern(prompt, head)
+    assert weights.shape == (len(shown.queries), len(shown.keys)) == expected.shape
+    if stream == "decoder":
+        assert np.isnan(weights[np.triu_indices_from(weights, 1)]).all()
+    np.testing.assert_allclose(np.nan_to_num(weights), expected, atol=1e-7)
+    np.testing.assert_array_equal(stream_view.patterns(engine, prompt, shown)[1, 2], weights)
+
+
+def test_words_sum_keys_and_average_queries(engine):
+    prompt, head = Prompt("gpt2", TEXT), Head("decoder", 0, 1)
+    shown = stream_view.view(engine.trace(prompt), "decoder", unit="words")
+    weights, raw = stream_view.pattern(engine, prompt, head, shown), engine.pattern(prompt, head)
+    assert len(shown.keys) < raw.shape[1]
+    for i, query in enumerate(shown.query_units):
+        for j, key in enumerate(shown.key_units):
+            block = raw[query.start:query.end, key.start:key.end]
+            assert np.nan_to_num(weights[i, j]) == pytest.approx(block.sum(1).mean(), abs=1e-6)
+    np.testing.assert_allclose(np.nansum(weights, 1), 1, atol=1e-6)
+
+
+def test_decoder_rows_name_the_predicted_and_the_consumed_token(engine):
+    trace = engine.trace(Prompt("marian", TEXT, target="a b"))
+    shown = stream_view.view(trace, "cross", unit="tokens")
+    assert [label.split(" ‹ ")[0] for label in shown.queries] == [t.text for t in trace.tokens("cross").query]
+    assert [label.split(" ‹ ")[1] for label in shown.queries] == [t.text for t in trace.tokens("cross").consumed]
+
+
+def test_sink_set_aside_leaves_rows_that_sum_to_one(engine):
+    prompt = Prompt("marian", TEXT)
+    shown = stream_view.view(engine.trace(prompt), "encoder", unit="tokens")
+    weights = stream_view.pattern(engine, prompt, Head("encoder", 0, 0), shown)
+    rest, removed = stream_view.set_sink_aside(weights, shown)
+    assert shown.sink[-1] and np.isnan(rest[:, shown.sink]).all()
+    np.testing.assert_allclose(removed, weights[:, shown.sink].sum(1), atol=1e-6)
+    np.testing.assert_allclose(np.nansum(rest, 1), 1, atol=1e-5)
+
+
+def test_order_sorts_and_filters_by_the_engines_numbers(engine):
+    summary = engine.summaries(Prompt("gpt2", TEXT), "decoder")
+    everything = measures.order(summary, sort="entropy", labels=LABELS, bounds=None)
+    values = [summary.entropy[at] for at in everything]
+    assert len(everything) == summary.entropy.size and values == sorted(values, reverse=True)
+    few = measures.order(summary, sort="entropy", labels=LABELS, bounds=(values[2], values[0]))
+    assert few == everything[:3]
+    label = LABELS[summary.label[0, 0]]
+    assert all(LABELS[summary.label[at]] == label
+               for at in measures.order(summary, sort=None, labels=[label], bounds=None))
+    natural = measures.order(summary, sort=None, labels=LABELS, bounds=None)
+    assert natural == list(np.ndindex(summary.entropy.shape))
