@@ -15,7 +15,13 @@ from transformers import MarianMTModel, PreTrainedTokenizerFast
 
 @torch.inference_mode()
 def translate(
-    model: MarianMTModel, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, beams: int = 4, size: int = 64
+    model: MarianMTModel,
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    *,
+    beams: int = 4,
+    size: int = 64,
+    longest: int = 100,
 ) -> list[str]:
     """Translations in the order of `texts`; beam search as the saved generation settings have it."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
@@ -23,7 +29,7 @@ def translate(
     for start in range(0, len(order), size):
         indices = order[start : start + size]
         batch = tokenizer([texts[i] for i in indices], return_tensors="pt", padding=True).to(model.device)
-        ids = model.generate(**batch, num_beams=beams, early_stopping=beams > 1, max_length=100)
+        ids = model.generate(**batch, num_beams=beams, early_stopping=beams > 1, max_length=longest)
         for i, text in zip(indices, tokenizer.batch_decode(ids, skip_special_tokens=True)):
             out[i] = text
     return out

@@ -101,12 +101,12 @@ def write_snapshots(
         else:
             model = load_model(folder)
         entry["bleu_dev"] = corpus_scores(
-            translate(model, tokenizer, [p.chinese for p in dev], beams=1), [p.english for p in dev]
+            translate(model, tokenizer, [p.chinese for p in dev], beams=1, longest=48), [p.english for p in dev]
         )["bleu"]
         entry["sense_accuracy"] = sense_scores(
-            translate(model, tokenizer, [e.pair.chinese for e in held], beams=1), held
+            translate(model, tokenizer, [e.pair.chinese for e in held], beams=1, longest=32), held
         )["accuracy"]
-        entry["shown"] = dict(zip(SHOWN, translate(model, tokenizer, SHOWN, beams=1)))
+        entry["shown"] = dict(zip(SHOWN, translate(model, tokenizer, SHOWN, beams=1, longest=24)))
         print(entry, flush=True)
     note = (
         f"bleu_dev: greedy, {len(dev)} development pairs; "
