@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import streamlit as st
 
 from engine import Head, LocalEngine, Prompt, Trace, Word, summaries, words
 
@@ -81,13 +82,23 @@ def pattern(engine: LocalEngine, prompt: Prompt, head: Head, shown: StreamView) 
 
 
 def patterns(engine: LocalEngine, prompt: Prompt, shown: StreamView) -> np.ndarray:
-    """Every head's pattern in the view's unit, (n_layers, n_heads, q_len, k_len) float32, NaN where masked."""
-    every = engine.patterns(prompt, shown.stream)
-    return np.stack([
-        np.stack([_in_units(one, engine.visible(prompt, Head(shown.stream, layer, head)), shown)
+    """Every head's pattern in the view's unit, (n_layers, n_heads, q_len, k_len) float32, NaN where masked; read-only.
+
+    Kept for the prompts asked last: opening a head draws the same grid again.
+    """
+    return _patterns(engine, prompt, shown.stream, shown.unit)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _patterns(_engine: LocalEngine, prompt: Prompt, stream: str, unit: Unit) -> np.ndarray:
+    shown = view(_engine.trace(prompt), stream, unit=unit)
+    every = np.stack([
+        np.stack([_in_units(one, _engine.visible(prompt, Head(stream, layer, head)), shown)
                   for head, one in enumerate(heads)])
-        for layer, heads in enumerate(every)
+        for layer, heads in enumerate(_engine.patterns(prompt, stream))
     ])
+    every.setflags(write=False)
+    return every
 
 
 def set_sink_aside(weights: np.ndarray, shown: StreamView) -> tuple[np.ndarray, np.ndarray]:
