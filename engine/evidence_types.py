@@ -206,7 +206,7 @@ REASONS: dict[str, tuple[str, ...]] = {
     "replacing_changes_nothing": ("tried", "delta"),
     # what qualifies them
     "edge_redundant": ("cut", "hide"),            # attends, and B matters, but not through this edge
-    "used_through_position": ("delta",),          # the edge matters, but it would lie there in any sentence
+    "ordinary_edge_used": ("delta",),             # the edge matters, its attention is as anywhere
     "patch_agrees": ("delta",),                   # A's vector alone carries B's information
     "judged_by_margin": ("word", "contrast"),     # deltas of the verdict are on the margin
     "output_words_disagree": ("by_cut", "by_attention"),
@@ -239,6 +239,8 @@ class Evidence:
         p_values: (n_layers, n_heads) chance of at least this mass at this offset in the reference corpus.
         significant: (n_layers, n_heads) bool, Benjamini–Hochberg over all heads.
         attending: (n_layers, n_heads) bool, significant and large enough by the thresholds.
+        reference_offsets: (first, last) offset of B from A, in positions, that the reference pools: the asked one
+            alone where the corpus has it often enough.
         reference_language: "zh" or "en", whose sentences were the reference.
         reference_sentences, reference_windows: how many, and how many places in them with this offset.
 
@@ -293,6 +295,7 @@ class Evidence:
     significant: np.ndarray
     attending: np.ndarray
     reference_language: Literal["zh", "en"]
+    reference_offsets: tuple[int, int]
     reference_sentences: int
     reference_windows: int
 

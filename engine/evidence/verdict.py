@@ -1,0 +1,116 @@
+"""From numbers to a verdict: the rule, in one place.
+
+*Attends*: some head's mass from A to B is significant against its own mass at
+that offset (Benjamini–Hochberg over all heads), at least `over_uniform` times
+the uniform mass, and at least `over_offset` above its mean at that offset.
+*The edge matters*: cutting A→B everywhere costs the output at least
+`cut_nats`, and at least `cut_over_controls` times the median |Δ| of cutting
+A's edge to the other words. *The word matters*: the same of hiding B from
+everyone. Then:
+
+    attends, the edge matters                       attends and is used
+    attends, neither matters                        attends but is not used
+    the word matters (or an ordinary edge does)    used without direct attention
+    else                                            no evidence
+
+So a word that A attends to, that matters, and whose edge can go without loss
+counts as used without direct attention: its information came another way.
+Deltas are on the margin against the contrast where there is one, else on the
+log-probability. It measures nothing itself and knows no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.evidence.statistics import benjamini_hochberg
+from engine.evidence_types import REASONS, Reason, Thresholds, Verdict
+
+
+@dataclass(frozen=True)
+class Attends:
+    """The first answer, per head: every array (n_layers, n_heads)."""
+
+    mass: np.ndarray
+    uniform: np.ndarray
+    offset: np.ndarray
+    p_values: np.ndarray
+    significant: np.ndarray
+    attending: np.ndarray
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A delta beside the same delta of every other word.
+
+    Attributes:
+        delta: of B, nats, after − before.
+        controls: of the other words.
+    """
+
+    delta: float
+    controls: tuple[float, ...]
+
+    @property
+    def control(self) -> float:
+        """Median size of the controls; 0 without any."""
+        return float(np.median(np.abs(self.controls))) if self.controls else 0.0
+
+
+def attends(mass: np.ndarray, uniform: np.ndarray, offset: np.ndarray, p_values: np.ndarray, *,
+            thresholds: Thresholds) -> Attends:
+    """Which heads attend. All arrays (n_layers, n_heads); `offset` may be NaN (no such offset: not exceeded)."""
+    significant = benjamini_hochberg(p_values, level=thresholds.false_discovery)
+    large = (mass >= thresholds.over_uniform * uniform) & (mass - offset >= thresholds.over_offset)
+    return Attends(mass, uniform, offset, p_values, significant, significant & large)
+
+
+def decide(found: Attends, cut: Effect, hide: Effect, *, thresholds: Thresholds) -> tuple[Verdict, list[Reason]]:
+    """The verdict by the module's rule, and the reasons that carry it: attends, used (cut, hide), what qualifies."""
+    cut_code = _judge(cut, thresholds.cut_nats, thresholds.cut_over_controls)
+    hide_code = _judge(hide, thresholds.hide_nats, thresholds.hide_over_controls)
+    attending, edge, word = bool(found.attending.any()), cut_code == "matters", hide_code == "matters"
+    reasons = [_attends_reason(found, thresholds=thresholds),
+               reason(f"cut_{cut_code}", delta=cut.delta, control=cut.control),
+               reason(f"hide_{hide_code}", delta=hide.delta, control=hide.control)]
+    if attending and edge:
+        return "attends and is used", reasons
+    if attending and not word:
+        return "attends but is not used", reasons
+    if attending:
+        return "used without direct attention", [*reasons, reason("edge_redundant", cut=cut.delta, hide=hide.delta)]
+    if edge:
+        return "used without direct attention", [*reasons, reason("ordinary_edge_used", delta=cut.delta)]
+    return ("used without direct attention" if word else "no evidence"), reasons
+
+
+def reason(code: str, **numbers: float | int | str) -> Reason:
+    """A Reason, its numbers checked against `REASONS`."""
+    if tuple(numbers) != REASONS[code]:
+        raise ValueError(f"{code} takes the numbers {REASONS[code]}; got {tuple(numbers)}")
+    return Reason(code, tuple(numbers.items()))
+
+
+def _judge(effect: Effect, nats: float, over_controls: float) -> str:
+    if effect.delta >= nats:
+        return "raises"
+    if not effect.delta <= -nats:
+        return "too_small"
+    return "matters" if -effect.delta >= over_controls * effect.control else "within_controls"
+
+
+def _attends_reason(found: Attends, *, thresholds: Thresholds) -> Reason:
+    """The head that says most: the strongest attending one, else the one with the most mass."""
+    heads = found.attending if found.attending.any() else np.ones_like(found.attending)
+    layer, head = np.unravel_index(np.argmax(np.where(heads, found.mass, -1.0)), found.mass.shape)
+    numbers = {
+        "layer": int(layer), "head": int(head), "mass": float(found.mass[layer, head]),
+        "uniform": float(found.uniform[layer, head]), "offset": float(found.offset[layer, head]),
+        "p": float(found.p_values[layer, head]),
+    }
+    if found.attending.any():
+        return reason("head_attends", **numbers, heads=int(found.attending.sum()))
+    high = numbers["mass"] >= thresholds.over_uniform * numbers["uniform"]
+    return reason("only_positional" if high else "no_head_attends", **numbers)
