@@ -40,7 +40,7 @@ class Reference:
 
 
 class Oracle:
-    """A checkpoint under eager attention."""
+    """A checkpoint under eager attention. `kept` is for its user's results."""
 
     def __init__(self, path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(path)
@@ -51,6 +51,7 @@ class Oracle:
                "encoder-only": transformers.AutoModelForMaskedLM}[self.family]
         self.model = cls.from_pretrained(path, attn_implementation="eager", dtype=dtype).eval().to(device)
         self.device = device
+        self.kept: dict[str, Reference] = {}
 
     def ids(self, text: str) -> torch.Tensor:
         """(1, n) ids of the tokenizer itself."""
