@@ -1,0 +1,193 @@
+"""Reads the shape of a model's cache from its configuration: a config.json, parsed or as text, or transformers' own.
+
+What a stranger pasted is bounded before anything is built of it, and nothing
+that comes with a model is run. It does not know whether transformers really
+stores what the configuration says: `engine.kv_measure` looks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import transformers
+from huggingface_hub.errors import StrictDataclassError
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from engine import errors
+from engine.budget import first_of, n_ctx
+from engine.kv_presets import CONFIGS
+from engine.kv_shape import KVShape
+
+#: Longest config.json read, in characters.
+LONGEST_CONFIG = 1_000_000
+#: Largest whole number in a configuration, and of layers, heads, experts and list entries.
+_LARGEST, _MOST = 10**8, 2048
+_COUNTED = ("layer", "head", "expert", "group")
+#: Entries that say nothing of the shape, some of which build long tables.
+_IGNORED = frozenset({
+    "architectures", "auto_map", "quantization_config", "id2label", "label2id", "num_labels", "task_specific_params",
+    "transformers_version", "torch_dtype", "dtype", "_name_or_path", "vision_config", "audio_config",
+})
+#: What transformers raises over a configuration it cannot use.
+CONFIG_ERRORS = (
+    ValueError, KeyError, TypeError, AttributeError, IndexError, ImportError, RuntimeError, ArithmeticError,
+    NotImplementedError, AssertionError, StrictDataclassError,
+)
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The object in the text of a config.json.
+
+    Raises:
+        TextTooLong: more than LONGEST_CONFIG characters.
+        ModelRefused: no JSON object (code "configunusable").
+    """
+    if len(text) > LONGEST_CONFIG:
+        raise errors.TextTooLong(
+            f"at most {LONGEST_CONFIG:,} characters of config.json", got=f"{len(text):,}",
+            next_step="Paste the model's config.json alone.", code="too_many_characters", limit=LONGEST_CONFIG,
+            length=len(text), what="text",
+        )
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise unusable(f"no JSON: {str(error)[:120]}") from error
+    if not isinstance(parsed, dict):
+        raise unusable(f"JSON, but no object: {type(parsed).__name__}")
+    return parsed
+
+
+def of_config(config: str | Mapping[str, Any] | transformers.PretrainedConfig) -> transformers.PretrainedConfig:
+    """transformers' configuration of the text model that `config` describes: a preset's name, a parsed config.json, or
+    one already made.
+
+    Raises:
+        ModelRefused: transformers cannot use it (code "configunusable").
+    """
+    if isinstance(config, str):
+        config = CONFIGS[config]
+    if isinstance(config, Mapping):
+        config = _made(config)
+    return config if config.is_encoder_decoder else config.get_text_config(decoder=True)
+
+
+def shape_of(config: str | Mapping[str, Any] | transformers.PretrainedConfig) -> KVShape:
+    """The shape of the cache of the model that `config` describes; parameters are not counted.
+
+    Args:
+        config: as `of_config`.
+
+    Raises:
+        ModelRefused: unusable (code "configunusable"), without a cache (code "no_cache"), or with layers that
+            keep something else than keys and values (code "cache_not_keys_values").
+    """
+    made = of_config(config)
+    try:
+        return _encoder_decoder(made) if made.is_encoder_decoder else _decoder(made)
+    except CONFIG_ERRORS as error:
+        raise unusable(f"{type(error).__name__}: {error}") from error
+
+
+def is_encoder_only(config: transformers.PretrainedConfig) -> bool:
+    """Whether no causal or sequence-to-sequence model of this type exists, or only with `is_decoder` set."""
+    from transformers.models.auto import modeling_auto as auto
+
+    if config.is_encoder_decoder:
+        return False
+    causal = config.model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    masked = config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return not causal or (masked and not getattr(config, "is_decoder", False))
+
+
+def _made(parsed: Mapping[str, Any]) -> transformers.PretrainedConfig:
+    _check_bounds(parsed)
+    fields = {name: value for name, value in parsed.items() if name not in _IGNORED}
+    model_type = fields.pop("model_type", None)
+    if not isinstance(model_type, str) or model_type not in transformers.CONFIG_MAPPING:
+        raise unusable(f"the model_type {str(model_type)[:60]!r}, which transformers does not know" if model_type
+                        else "no model_type")
+    try:
+        return transformers.AutoConfig.for_model(model_type, **fields)
+    except CONFIG_ERRORS as error:
+        raise unusable(f"{type(error).__name__}: {error}") from error
+
+
+def _check_bounds(value: Any, name: str = "") -> None:
+    """Refuse numbers and lists that no model has: transformers would build tables of that length."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key not in _IGNORED:
+                _check_bounds(inner, str(key))
+    elif isinstance(value, list | tuple):
+        if len(value) > _MOST:
+            raise unusable(f"{name} with {len(value):,} entries")
+        for inner in value:
+            _check_bounds(inner, name)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        most = _MOST if any(word in name for word in _COUNTED) and "dim" not in name else _LARGEST
+        if not -1 <= value <= most:
+            raise unusable(f"{name} = {value:,}")
+
+
+def _decoder(config: transformers.PretrainedConfig) -> KVShape:
+    if is_encoder_only(config):
+        raise errors.ModelRefused(
+            "a model that writes token by token", got=f"{config.model_type}, an encoder, which keeps no cache",
+            next_step="Choose a decoder or an encoder–decoder.", code="no_cache", model=config.model_type,
+        )
+    layers = DynamicCache(config=config).layers  # transformers' own word on which layer keeps what
+    other = [type(layer).__name__ for layer in layers
+             if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer)]
+    if other or not layers:
+        raise errors.ModelRefused(
+            "layers that all keep keys and values", got=f"{config.model_type} with {(other or ['no layers'])[0]}",
+            next_step="Its cache is of another kind, which this calculator does not know.",
+            code="cache_not_keys_values", model=config.model_type, layer=(other or ["no layers"])[0],
+        )
+    windows = tuple(getattr(layer, "sliding_window", None) for layer in layers)
+    return KVShape(
+        n_layers=len(layers), **_heads(config), windows=windows if any(size is not None for size in windows) else (),
+        **_sizes(config),
+    )
+
+
+def _heads(config: transformers.PretrainedConfig) -> dict[str, int]:
+    """KV heads and widths, by the names that model families use."""
+    d_model = first_of(config, "hidden_size", "d_model", "n_embd")
+    n_heads = first_of(config, "num_attention_heads", "n_head", "num_heads", "n_heads")
+    n_kv_heads = first_of(config, "num_key_value_heads", "num_kv_heads") or n_heads
+    d_head = first_of(config, "head_dim", "d_kv") or d_model // n_heads
+    if config.model_type == "falcon":
+        if not config.new_decoder_architecture:
+            return {"n_heads": n_heads, "n_kv_heads": 1 if config.multi_query else n_heads, "d_head": d_head}
+        return {"n_heads": n_heads, "n_kv_heads": n_kv_heads, "d_head": d_head, "stored_kv_heads": n_heads}
+    if config.model_type == "gpt_bigcode":
+        return {"n_heads": n_heads, "n_kv_heads": 1 if config.multi_query else n_heads, "d_head": d_head}
+    latent, rotary = first_of(config, "kv_lora_rank"), first_of(config, "qk_rope_head_dim")
+    if latent and rotary:
+        return {"n_heads": n_heads, "n_kv_heads": n_heads, "latent": latent + rotary,
+                "d_head": first_of(config, "qk_nope_head_dim") + rotary, "d_value": first_of(config, "v_head_dim")}
+    return {"n_heads": n_heads, "n_kv_heads": n_kv_heads, "d_head": d_head}
+
+
+def _encoder_decoder(config: transformers.PretrainedConfig) -> KVShape:
+    n_layers = first_of(config, "decoder_layers", "num_decoder_layers", "num_hidden_layers", "num_layers")
+    n_heads = first_of(config, "decoder_attention_heads", "num_attention_heads", "num_heads")
+    d_head = first_of(config, "d_kv") or first_of(config, "d_model", "hidden_size") // n_heads
+    return KVShape(n_layers, n_heads, d_head, n_heads=n_heads, cross=True, **_sizes(config))
+
+
+def _sizes(config: transformers.PretrainedConfig) -> dict[str, int]:
+    return {"d_model": first_of(config, "hidden_size", "d_model", "n_embd"), "d_vocab": first_of(config, "vocab_size"),
+            "n_ctx": n_ctx(config), "name": config.model_type}
+
+
+def unusable(got: str) -> errors.ModelRefused:
+    """The refusal of a configuration, for the reason `got`."""
+    return errors.ModelRefused(
+        "a config.json that transformers can use", got=got[:300],
+        next_step="Paste the whole config.json of a text model that transformers knows.", code="configunusable",
+        detail=got[:300],
+    )
