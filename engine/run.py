@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -168,6 +168,33 @@ def write(live: Live, encoded: Encoded, *, report: Report, limits: Limits) -> Wr
     if live.family == "decoder-only":
         return _continued(live, encoded, sequence[n_prompt:], complete=complete)
     return Written(tuple(sequence[:-1]), tuple(sequence[1:]), _decode(live, sequence), complete)
+
+
+def write_batch(live: Live, sources: Sequence[tuple[int, ...]], *, limit: int,
+                beams: int | None = None) -> list[tuple[int, ...]]:
+    """What the model writes for each of several sources of one length, written at once and without chance.
+
+    Args:
+        sources: input ids, all of one length.
+        limit: most tokens to write.
+        beams: sequences followed at once; None means the model's own number.
+
+    Returns:
+        The ids written, up to and with the first end; encoder–decoders' start with their start id.
+    """
+    ids = torch.tensor(sources, device=live.model.device)
+    config = _generation_config(live, limit)
+    if beams is not None:
+        config.update(num_beams=beams, early_stopping=False, length_penalty=1.0)
+    with torch.inference_mode():
+        sequences = live.model.generate(
+            ids, attention_mask=torch.ones_like(ids), generation_config=config, **_cache(live))
+    start = 1 if live.family == "encoder-decoder" else ids.shape[1]
+    ends, written = _end_ids(live), []
+    for sequence in sequences.tolist():
+        stop = next((at + 1 for at in range(start, len(sequence)) if sequence[at] in ends), len(sequence))
+        written.append(tuple(sequence[start - (live.family == "encoder-decoder"):stop]))
+    return written
 
 
 def inputs(live: Live, encoded: Encoded, written: Written) -> dict[str, Tensor]:
