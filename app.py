@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.widgets import banners, language, style
+from pages.widgets import banners, language, runtime, style
 
 _ = language.translator(language.choose())
 
@@ -24,4 +24,5 @@ st.set_page_config(
 )
 style.apply()
 with banners.guard(_):
+    runtime.start(_)
     page.run()

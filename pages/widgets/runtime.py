@@ -8,15 +8,27 @@ engine stands is frozen out of the walk.
 from __future__ import annotations
 
 import gc
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from engine import LocalEngine
+from pages.widgets.language import Translate
+
+if TYPE_CHECKING:
+    from engine import LocalEngine
+
+
+def start(_: Translate) -> None:
+    """Makes the engine under a line that says so: the first visitor of a server waits seconds for torch."""
+    with st.spinner(_("Starting the engine, once for this server …")):
+        engine()
 
 
 @st.cache_resource(show_spinner=False)
 def engine() -> LocalEngine:
     """The engine, made at the first call."""
+    from engine import LocalEngine  # torch and transformers come with it
+
     made = LocalEngine()
     gc.collect()
     gc.freeze()
