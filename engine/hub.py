@@ -85,6 +85,23 @@ def download(
     return folder
 
 
+def config_folder(
+    repo_id: str, *, revision: str = "", endpoint: str | None = None, cache: Path | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Path:
+    """The snapshot directory with a hub model's config.json, which alone is downloaded. Arguments as `download`.
+
+    Raises:
+        errors.ModelNotFound: no such repository or revision.
+        errors.ModelRefused: gated, or without a config.json (code "hub_no_config").
+        errors.HubUnavailable: no answer, or faults that lasted through all tries.
+    """
+    session = _Session(repo_id, endpoint or os.environ.get("HF_ENDPOINT") or None, cache, sleep)
+    commit, sizes = session.listing(revision)
+    _check_has_config(repo_id, sizes)
+    return session.file("config.json", commit, _ignore).parent
+
+
 def cached_snapshot(repo_id: str, commit: str, *, cache: Path | None = None) -> Path | None:
     """The directory of a commit that is wholly in the cache, else None. Asks nobody."""
     import huggingface_hub
@@ -114,12 +131,16 @@ def _ignore(count: int) -> None:
     """Progress of a file too small to tell about."""
 
 
-def _check_listing(repo_id: str, sizes: dict[str, int]) -> None:
+def _check_has_config(repo_id: str, sizes: dict[str, int]) -> None:
     if "config.json" not in sizes:
         raise errors.ModelRefused(
             "a transformers model with a config.json", got=f"{repo_id}, which has none",
             next_step="Choose a repository that holds a transformers model.", code="hub_no_config", repo=repo_id,
         )
+
+
+def _check_listing(repo_id: str, sizes: dict[str, int]) -> None:
+    _check_has_config(repo_id, sizes)
     if weights.SINGLE_FILE not in sizes and weights.INDEX_FILE not in sizes:
         unsafe = sorted(name for name in sizes if name.endswith(weights.UNSAFE_SUFFIXES))
         raise errors.ModelRefused(

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -79,6 +79,14 @@ class LocalEngine:
         """Folders that look like models and cannot be read, with the reason."""
         return catalogue.broken(self._assets, self._folder)
 
+    def config(self, model: str) -> dict[str, Any]:
+        """The parsed config.json of a model; of one on the hub nothing else is downloaded.
+
+        Raises:
+            EngineError: no such model, no such name, or no answer from the hub.
+        """
+        return source.config(source.resolve(model, assets=self._assets, folder=self._folder))
+
     # --- running -----------------------------------------------------------------------------------------------------
 
     def start(self, prompt: Prompt) -> Running:
@@ -114,6 +122,19 @@ class LocalEngine:
             EngineError: any of the tree in `engine.errors`.
         """
         return self.start(prompt).result()
+
+    def submit(self, model: str, job: Callable[[Live], T], *, report: Report = lambda progress: None) -> Future[T]:
+        """Queue `job`, which gets the loaded model to itself in its worker; returns at once. For the engine's labs.
+
+        Raises:
+            InvalidPrompt, ModelNotFound, ModelRefused: what can be told from the name.
+            Busy: the model's queue is full.
+        """
+        source.resolve(model, assets=self._assets, folder=self._folder)
+        with self._lock:  # an idle slot may be closed at any other time
+            future = self._slot(model).submit(partial(self._with_model, model, report, job))
+        future.add_done_callback(lambda _: self._close_idle(model))
+        return future
 
     # --- one head ----------------------------------------------------------------------------------------------------
 
@@ -210,6 +231,14 @@ class LocalEngine:
     def _forget(self, prompt: Prompt) -> None:
         with self._lock:
             self._running.pop(prompt, None)
+        self._close_idle(prompt.model)
+
+    def _close_idle(self, model: str) -> None:
+        with self._lock:
+            slot = self._slots.get(model)
+            # A worker is a thread, and names are free to make up: without a model it ends.
+            if slot and slot.idle and all(entry.name != model for entry in self._models.entries()):
+                self._slots.pop(model).close()
 
     def _find(self, prompt: Prompt) -> Captured:
         """The captured run of `prompt`, which is run if need be."""
@@ -246,8 +275,7 @@ class LocalEngine:
         return self._again(prompt.model, partial(self._reduce_all, captured))
 
     def _again(self, model: str, job: Callable[[Live], T]) -> T:
-        """Run `job` with the model in its worker."""
-        return self._slot(model).submit(partial(self._with_model, model, lambda progress: None, job)).result()
+        return self.submit(model, job).result()
 
     def _with_model(self, model: str, report: Report, job: Callable[[Live], T]) -> T:
         """Hold the model for `job`; whatever the device could not hold is freed before the error leaves."""

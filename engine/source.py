@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from engine import catalogue, errors, hub
 from engine.types import Progress
@@ -105,3 +105,13 @@ def fetch(source: Source, *, on_progress: Callable[[Progress], None] = lambda pr
     if source.path is not None:
         return source.path
     return hub.download(source.repo_id, revision=source.revision, on_progress=on_progress)
+
+
+def config(source: Source) -> dict[str, Any]:
+    """The parsed config.json of `source`; of a hub model nothing else is downloaded.
+
+    Raises:
+        errors.ModelNotFound, errors.ModelRefused, errors.HubUnavailable: as `engine.hub.config_folder`.
+    """
+    folder = source.path or hub.config_folder(source.repo_id, revision=source.revision)
+    return catalogue.read_config(folder)
