@@ -12,12 +12,20 @@
     return null;
   }
 
+  const known = {};
+
+  /** As `find`, but searched for again only once the element is gone: the watch must not slow what it times. */
+  function keep(selector) {
+    if (!known[selector]?.isConnected) known[selector] = find(selector);
+    return known[selector];
+  }
+
   /** What is painted now: a canvas component's digest of its pixels, or the weights that Plotly has drawn. */
   const signatures = {
-    grid: () => find(".am-grid")?.dataset.digest,
-    lines: () => find(".am-lines")?.dataset.digest,
+    grid: () => keep(".am-grid")?.dataset.digest,
+    lines: () => keep(".am-lines")?.dataset.digest,
     heatmap: () => {
-      const trace = find(".st-key-heatmap .js-plotly-plot")?._fullData?.find((data) => data.type === "heatmap");
+      const trace = keep(".st-key-heatmap .js-plotly-plot")?._fullData?.find((data) => data.type === "heatmap");
       return trace && Array.from(trace.z, (row) => Array.from(row).join()).join(";");
     },
   };

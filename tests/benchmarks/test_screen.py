@@ -76,7 +76,7 @@ def page(app):
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_installed(), args=list(CHROMIUM_ARGUMENTS))
-        opened = browser.new_page(viewport={"width": 1280, "height": 2400}, locale="zh-CN")
+        opened = browser.new_page(viewport={"width": 1280, "height": 1000}, locale="zh-CN")
         opened.set_default_timeout(120_000)
         opened.goto(f"{app.url}/?{urlencode({'model': zh_en.NAME, 'text': '你好', 'unit': 'tokens'})}")
         opened.locator(".am-grid[data-digest]").wait_for(state="attached")
@@ -166,6 +166,7 @@ def test_head_to_repainted_head(engine, app, page, report):
     found, engine_part = [], []
     for number in range(1, min(REPEATS, cells.count())):
         cell = cells.nth(number)
+        cell.scroll_into_view_if_needed()
         box = cell.bounding_box()
         found.append(waited(page, app, "click", ["lines", "heatmap"], lambda box=box: page.mouse.click(
             box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)))
