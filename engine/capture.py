@@ -53,8 +53,8 @@ class Captured:
     @property
     def bytes(self) -> int:
         """Bytes held; masks and biases that layers share are counted once, token labels by estimate."""
-        with self.lock:
-            calls, pictures = list(self.calls.values()), list(self.pictures.values())
+        # Without the lock, which a reduction holds for long: copying a dictionary's values is one step.
+        calls, pictures = list(self.calls.values()), list(self.pictures.values())
         shared = {t.data_ptr(): t for call in calls for t in (call.mask, call.bias) if t is not None}
         labels = sum(len(axis) for tokens in self.trace.axes for axis in (tokens.query, tokens.key, tokens.consumed))
         return (

@@ -133,7 +133,7 @@ class LocalEngine:
         source.resolve(model, assets=self._assets, folder=self._folder)
         with self._lock:  # an idle slot may be closed at any other time
             future = self._slot(model).submit(partial(self._with_model, model, report, job))
-        future.add_done_callback(lambda _: self._close_idle(model))
+        future.add_done_callback(lambda _: self._close_idle())
         return future
 
     # --- one head ----------------------------------------------------------------------------------------------------
@@ -231,14 +231,14 @@ class LocalEngine:
     def _forget(self, prompt: Prompt) -> None:
         with self._lock:
             self._running.pop(prompt, None)
-        self._close_idle(prompt.model)
+        self._close_idle()
 
-    def _close_idle(self, model: str) -> None:
+    def _close_idle(self) -> None:
+        """End the idle workers whose model is gone: each is a thread, and names are free to make up."""
         with self._lock:
-            slot = self._slots.get(model)
-            # A worker is a thread, and names are free to make up: without a model it ends.
-            if slot and slot.idle and all(entry.name != model for entry in self._models.entries()):
-                self._slots.pop(model).close()
+            loaded = {entry.name for entry in self._models.entries()}
+            for name in [name for name, slot in self._slots.items() if slot.idle and name not in loaded]:
+                self._slots.pop(name).close()
 
     def _find(self, prompt: Prompt) -> Captured:
         """The captured run of `prompt`, which is run if need be."""

@@ -56,6 +56,15 @@ class Slot:
         future.add_done_callback(self._leave)
         return future
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs or waits here."""
+        return not self._present
+
+    def close(self) -> None:
+        """End the worker once it is idle; the slot takes no more jobs."""
+        self._worker.shutdown(wait=False)
+
     def _leave(self, _future: Future | None) -> None:
         with self._lock:
             self._present -= 1

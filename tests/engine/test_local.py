@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine import Head, LocalEngine, Prompt, attention, capture, errors, run
+from engine import Head, LocalEngine, Prompt, attention, capture, errors, run, source
 from engine.limits import DEFAULT, Limits
 from tests.engine import oracle, tiny
 
@@ -91,7 +92,7 @@ def test_what_was_asked_first_does_not_change_the_rest(folder, shared):
 
 def test_models_run_side_by_side(folder, shared):
     engine = make(folder)
-    prompts = [Prompt(name, f"apple{n}") for n in range(3) for name in KINDS]
+    prompts = [Prompt(name, f"apple{n}") for n in range(2) for name in KINDS]
     answers = in_threads([lambda p=p: engine.summaries(p, engine.trace(p).streams[0]).entropy for p in prompts])
     for prompt, answer in zip(prompts, answers, strict=True):
         alone = shared.summaries(prompt, shared.trace(prompt).streams[0]).entropy
@@ -226,12 +227,31 @@ def test_the_least_recently_asked_trace_goes_first(folder, monkeypatch):
 def test_no_trace_is_held_for_nothing(folder, keeps):
     """Also a run too long to keep has labels and pictures; uncounted, they would pile up for ever."""
     engine = make(folder, replace(DEFAULT, capture_bytes=keeps, trace_cache_bytes=300_000))
-    for n in range(12):
+    for n in range(8):
         prompt = Prompt("gpt2", "a" * 100 + chr(ord("a") + n))
         engine.pictures(prompt, "decoder")
     assert 1 <= len(engine._captured) <= 4
     held = sum(captured.bytes for captured in list(engine._captured.values())[:-1])
     assert held <= 300_000
+
+
+def test_names_that_lead_nowhere_leave_no_thread_behind(folder, monkeypatch):
+    engine = make(folder)
+    engine.trace(Prompt("gpt2", "apple"))
+
+    def nowhere(found, **rest):
+        raise errors.ModelNotFound("a model", got=found.name, next_step="Check it.", code="c")
+
+    monkeypatch.setattr(source, "fetch", nowhere)
+    before = threading.active_count()
+    for n in range(20):
+        with pytest.raises(errors.ModelNotFound):
+            engine.trace(Prompt(f"nobody/model-{n}", "apple"))
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before + 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before + 1  # the last one may wait for the next sweep
+    assert "gpt2" in engine._slots and len(engine._slots) <= 2  # a loaded model keeps its worker
 
 
 # --- what it says of itself ------------------------------------------------------------------------------------------
