@@ -182,14 +182,17 @@ class LocalEngine:
         call = self._call(prompt, head)
         q0, q1 = _region(rows, call.q_len, "rows")
         k0, k1 = _region(columns, call.k_len, "columns")
-        pooler = pooled.Pooler(1, q1 - q0, k1 - k0, size=size)
+        pooler, seen = (pooled.Pooler(1, q1 - q0, k1 - k0, size=size) for _ in range(2))
         step = max(1, attention.TILE_BYTES // (4 * call.k_len))
         for start in range(q0, q1, step):
-            tile = attention.pattern(call, heads=slice(head.head, head.head + 1),
-                                     rows=slice(start, min(start + step, q1)))
+            at = slice(start, min(start + step, q1))
+            tile = attention.pattern(call, heads=slice(head.head, head.head + 1), rows=at)
             pooler.add(tile[:, :, k0:k1], start - q0)
+            visible = attention.visible(call, rows=at)
+            seen.add(visible[head.head if len(visible) > 1 else 0][None, :, k0:k1], start - q0)
         mean, largest = pooler.result()
-        return Pooled(mean=mean[0], max=largest[0], q_edges=pooler.q_edges + q0, k_edges=pooler.k_edges + k0)
+        return Pooled(mean=mean[0], max=largest[0], visible=seen.result()[1][0] > 0, q_edges=pooler.q_edges + q0,
+                      k_edges=pooler.k_edges + k0)
 
     # --- all heads ---------------------------------------------------------------------------------------------------
 

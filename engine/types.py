@@ -261,13 +261,15 @@ class Pooled:
 
     Attributes:
         mean, max: (rows, columns) float32, rows ≤ size, columns ≤ size: mean and
-            largest weight of each block of the pattern.
+            largest weight of each block of the pattern; masked cells count as 0.
+        visible: (rows, columns) bool, False where a block holds masked cells alone.
         q_edges: (rows + 1,) int: block r covers query positions [q_edges[r], q_edges[r + 1]).
         k_edges: (columns + 1,) int, likewise for keys.
     """
 
     mean: np.ndarray
     max: np.ndarray
+    visible: np.ndarray
     q_edges: np.ndarray
     k_edges: np.ndarray
 

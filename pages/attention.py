@@ -28,6 +28,8 @@ def explore(engine: LocalEngine, trace: Trace, spoken: language.Language, _: Tra
     with banners.guard(_):
         stream, unit = _choose_stream(trace, _)
         shown = stream_view.view(trace, stream, unit=unit)
+        st.toggle(_("Stretch colours to the strongest hundredth"), key=head_browser.STRETCH,
+                  help=_("For long texts, whose weights are small. Off: the strongest colour is weight 1."))
         layer, index = head_browser.browse(engine, trace, shown, _)
         left, right = st.columns([5, 2], vertical_alignment="bottom")
         left.subheader(_("{stream} · layer {layer}, head {head}").format(

@@ -44,9 +44,10 @@ def pattern_heatmap(
     texts: Mapping[str, str],
     title: str = "",
     selected_query: int | None = None,
+    limit: float = 1.0,
     theme: palette.Theme = "light",
 ) -> go.Figure:
-    """One head, cell by cell: queries downwards, keys across, colour the weight from 0 to 1.
+    """One head, cell by cell: queries downwards, keys across, colour the weight from 0 to `limit`.
 
     Args:
         pattern: (q_len, k_len) float32 in [0, 1]; NaN where masked, shown as grey that the scale does not contain.
@@ -54,6 +55,7 @@ def pattern_heatmap(
         texts: `query`, `key`, `weight`.
         title: plain text above the picture, or "".
         selected_query: the row to outline.
+        limit: the weight of the strongest colour, above 0.
         theme: which of the two ramps; the background is the page's in both.
 
     Raises:
@@ -62,7 +64,7 @@ def pattern_heatmap(
     return _heatmap(
         pattern, query_labels=query_labels, key_labels=key_labels, texts=texts, title=title,
         selected_query=selected_query, theme=theme, value=f"{escape(texts['weight'])} %{{z:.4f}}",
-        colour={"zmin": 0.0, "zmax": 1.0, "colorscale": palette.plotly_weight_scale(theme)}, bar=texts["weight"],
+        colour={"zmin": 0.0, "zmax": limit, "colorscale": palette.plotly_weight_scale(theme)}, bar=texts["weight"],
     )
 
 
@@ -136,6 +138,7 @@ def pattern_image(
     texts: Mapping[str, str],
     title: str = "",
     selected_query: int | None = None,
+    limit: float = 1.0,
     theme: palette.Theme = "light",
 ) -> go.Figure:
     """A pattern too large for cells, pooled to blocks, as one PNG on axes of token positions.
@@ -147,7 +150,7 @@ def pattern_image(
         image: (rows, columns) float in [0, 1] with NaN where masked, or uint8 by `palette.weights_to_bytes`.
         q_edges, k_edges: (rows + 1,) and (columns + 1,) int, the positions each block covers.
         texts: `query`, `key`, `weight`.
-        title, selected_query, theme: as in `pattern_heatmap`.
+        title, selected_query, limit, theme: as in `pattern_heatmap`; a uint8 image carries its own limit.
 
     Raises:
         ValueError: the edges do not fit the image, or it is empty.
@@ -156,7 +159,7 @@ def pattern_image(
     if (len(q_edges), len(k_edges)) != (rows + 1, columns + 1):
         raise ValueError(f"Expected {rows + 1} and {columns + 1} edges, one more than blocks; "
                          f"got {len(q_edges)} and {len(k_edges)}.")
-    picture = image if image.dtype == np.uint8 else palette.weights_to_bytes(image)
+    picture = image if image.dtype == np.uint8 else palette.weights_to_bytes(image / limit)
     q_from, q_to = float(q_edges[0]) - 0.5, float(q_edges[-1]) - 0.5
     k_from, k_to = float(k_edges[0]) - 0.5, float(k_edges[-1]) - 0.5
     dy, dx = (q_to - q_from) / rows, (k_to - k_from) / columns
@@ -169,7 +172,7 @@ def pattern_image(
     # An image has no colour bar; an empty trace lends it one.
     figure.add_trace(go.Scatter(
         x=np.zeros(1), y=np.zeros(1), mode="markers", opacity=0, hoverinfo="skip", showlegend=False,
-        marker={"color": np.zeros(1), "cmin": 0.0, "cmax": 1.0, "showscale": True,
+        marker={"color": np.zeros(1), "cmin": 0.0, "cmax": limit, "showscale": True,
                 "colorscale": palette.plotly_weight_scale(theme),
                 "colorbar": colour_bar(texts["weight"])},
     ))

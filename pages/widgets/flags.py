@@ -21,7 +21,7 @@ def show(trace: Trace, _: Translate) -> None:
         st.warning(_("Not in the model's vocabulary, so it reads them as <unk>: {words}. What it writes for them is a "
                      "guess.").replace("<", "\\<").format(words=unknown), icon=":material/help:")
     if fallback:
-        st.info(_("Known to the model only as single characters: {words}. Their translation may be wrong.").format(
+        st.info(_("Known to the model only as single characters: {words}. What it makes of them may be wrong.").format(
             words=fallback), icon=":material/text_fields:")
 
 

@@ -21,7 +21,9 @@ from pages.widgets.head_grid import head_grid
 from pages.widgets.language import Translate
 from pages.widgets.stream_view import StreamView
 
-LAYER, HEAD = "layer", "head"
+LAYER, HEAD, STRETCH = "layer", "head", "stretch"
+#: Share of the weights that may lie beyond the strongest colour when colours are stretched.
+STRONGEST = 0.01
 
 
 def browse(engine: LocalEngine, trace: Trace, shown: StreamView, _: Translate) -> tuple[int, int]:
@@ -31,12 +33,13 @@ def browse(engine: LocalEngine, trace: Trace, shown: StreamView, _: Translate) -
     order, sort = _controls(summary, shown.stream, _)
     opened = (_stored(LAYER, n_layers), _stored(HEAD, n_heads))
     pictures, rows, columns, hovers = _pictures(engine, trace, shown)
+    limit = colour_limit(pictures)
     clicked = head_grid(
-        palette.weights_to_bytes(pictures), stream=hovers, labels=measures.label_grid(summary, _),
+        palette.weights_to_bytes(pictures / limit), limit=limit, stream=hovers, labels=measures.label_grid(summary, _),
         captions=_captions(summary, sort), order=order, row_labels=rows, column_labels=columns, selected=opened,
         texts={
             "grid": _("All heads of the stream; arrow keys move, Enter opens one"), "layer": _("layer"),
-            "head": _("head"), "legend": _("Colour follows the square root of the weight, 0 to 1."),
+            "head": _("head"), "legend": _("Colour follows the square root of the weight."),
             "masked": _("masked"), "weight": _("weight"), "empty": _("No head passes the filter."),
         },
         key="grid",
@@ -45,6 +48,16 @@ def browse(engine: LocalEngine, trace: Trace, shown: StreamView, _: Translate) -
         opened = clicked
         st.session_state[LAYER], st.session_state[HEAD] = clicked
     return opened
+
+
+def colour_limit(weights: np.ndarray) -> float:
+    """The weight of the strongest colour: 1, or where colours are to be stretched one that a hundredth exceeds.
+
+    Not the largest: under a causal mask the first row has nothing but weight 1.
+    """
+    if not st.session_state.get(STRETCH) or np.isnan(weights).all():
+        return 1.0
+    return float(np.nanquantile(weights, 1 - STRONGEST)) or 1.0
 
 
 def _controls(summary: HeadSummary, stream: str, _: Translate) -> tuple[list[tuple[int, int]], str | None]:

@@ -17,6 +17,7 @@ from pages.figures import attention, palette
 from pages.figures.frame import plotly_config
 from pages.widgets import stream_view
 from pages.widgets.banners import escape
+from pages.widgets.head_browser import colour_limit
 from pages.widgets.head_lines import head_lines
 from pages.widgets.language import Translate
 from pages.widgets.stream_view import StreamView
@@ -75,8 +76,8 @@ def show(engine: LocalEngine, trace: Trace, head: Head, view: StreamView, _: Tra
     )
     if chosen is not None:
         row = st.session_state[ROW] = chosen
-    figure = attention.pattern_heatmap(
-        weights, query_labels=view.queries, key_labels=view.keys, texts=texts, selected_query=row, theme=theme)
+    figure = attention.pattern_heatmap(weights, query_labels=view.queries, key_labels=view.keys, texts=texts,
+                                       selected_query=row, limit=colour_limit(weights), theme=theme)
     with st.container(key="pictures"):
         left, right = st.columns(2, gap="medium")
     with left, st.container(key="heatmap"):
@@ -185,8 +186,9 @@ def _pooled(engine: LocalEngine, trace: Trace, head: Head, view: StreamView, reg
             _: Translate) -> Shown:
     rows, columns = region
     picture = engine.pooled(trace.prompt, head, size=POOLED_SIZE, rows=rows, columns=columns)
-    figure = attention.pattern_image(picture.max, q_edges=picture.q_edges, k_edges=picture.k_edges, texts=_texts(_),
-                                     theme=theme)
+    largest = np.where(picture.visible, picture.max, np.nan)
+    figure = attention.pattern_image(largest, q_edges=picture.q_edges, k_edges=picture.k_edges, texts=_texts(_),
+                                     limit=colour_limit(largest), theme=theme)
     st.plotly_chart(figure, theme=None, config=plotly_config(_file_name(head)), key="pooled-chart",
                     alt=_("One head, pooled: queries downwards, keys across"))
     return Shown(head, view, None, figure, None)

@@ -31,6 +31,7 @@ def head_grid(
     row_labels: Sequence[str],
     column_labels: Sequence[str],
     selected: tuple[int, int] | None,
+    limit: float = 1.0,
     texts: Mapping[str, str],
     key: str,
 ) -> tuple[int, int] | None:
@@ -40,13 +41,14 @@ def head_grid(
     headings; any other order flows from left to right with captions.
 
     Args:
-        pictures: (n_layers, n_heads, rows, cols) uint8 by `palette.weights_to_bytes`: 0 masked, 1..255 weight.
+        pictures: (n_layers, n_heads, rows, cols) uint8 by `palette.weights_to_bytes`: 0 masked, 1..255 weight / limit.
         stream: the name under which hovers are shared; views of other names take no notice.
         labels: (n_layers, n_heads) str, what a head does, in the reader's language.
         captions: (n_layers, n_heads) str, e.g. "L2 H1 · 0.83".
         order: heads to show, first to last.
         row_labels, column_labels: rows and cols display strings, queries and keys.
         selected: the head that is open. A click of this run takes its place at once.
+        limit: the weight that the strongest colour stands for.
         texts: the strings of TEXTS.
         key: unique on the page.
 
@@ -75,6 +77,7 @@ def head_grid(
         "keys": list(column_labels),
         "selected": list(selected) if selected else None,
         "stream": stream,
+        "limit": limit,
         "texts": require_texts(texts, TEXTS),
     }
     body = pictures[[layer for layer, _ in order], [head for _, head in order]] if order else pictures[:0, :0]

@@ -76,7 +76,7 @@ class HeadGrid {
     ramp.style.background = `linear-gradient(to right, ${stops.join(",")})`;
     const ticks = element("div", "am-ticks");
     for (const tick of [0, 0.25, 0.5, 0.75, 1]) {
-      const mark = element("span", "", String(tick));
+      const mark = element("span", "", tick === 0 ? "0" : this.number(tick));
       mark.style.left = `${100 * tick}%`;
       ticks.append(mark);
     }
@@ -208,6 +208,12 @@ class HeadGrid {
     this.setActive(this.active);
   }
 
+  /** A share of the strongest colour as the weight it stands for. */
+  number(share) {
+    const { limit } = this.header;
+    return limit === 1 ? String(Number(share.toFixed(2))) : (limit * share).toPrecision(2);
+  }
+
   /** Room for the layers' headings, in CSS pixels. */
   gutter() {
     const probe = element("span", "am-axis", `${this.header.texts.layer} 00`);
@@ -306,7 +312,7 @@ class HeadGrid {
     if (found.q !== null) {
       const byte = this.body[(found.index * header.rows + found.q) * header.cols + found.k];
       const pair = element("div", "");
-      const weight = byte === 0 ? header.texts.masked : `${header.texts.weight} ${weightOf(byte).toFixed(2)}`;
+      const weight = byte === 0 ? header.texts.masked : `${header.texts.weight} ${this.number(weightOf(byte))}`;
       pair.append(isolated(header.queries[found.q]), " → ", isolated(header.keys[found.k]), `: ${weight}`);
       this.tip.append(pair);
     }
