@@ -75,7 +75,7 @@ class HeadGrid {
     const stops = Array.from({ length: 33 }, (_, i) => colours[1 + Math.round((i * 254) / 32)]);
     ramp.style.background = `linear-gradient(to right, ${stops.join(",")})`;
     const ticks = element("div", "am-ticks");
-    for (const tick of [0, 0.25, 0.5, 0.75, 1]) {
+    for (const tick of this.header.limit === 1 ? [0, 0.25, 0.5, 0.75, 1] : [0, 0.5, 1]) {
       const mark = element("span", "", tick === 0 ? "0" : this.number(tick));
       mark.style.left = `${100 * tick}%`;
       ticks.append(mark);
