@@ -63,7 +63,7 @@ PRESETS: Mapping[str, KVShape] = {shape.name: shape for shape in (
             n_params=671_026_404_352, name="deepseek-v3"),
     KVShape(24, 128, 128, n_heads=128, cross=True, d_model=1024, d_vocab=32128, n_params=11_307_321_344,
             name="t5-11b"),
-    KVShape(6, 8, 64, n_heads=8, cross=True, d_model=512, d_vocab=65001, n_ctx=512, n_params=78_467_584,
+    KVShape(6, 8, 64, n_heads=8, cross=True, d_model=512, d_vocab=65001, n_ctx=512, n_params=77_943_296,
             name="opus-mt"),
 )}
 

@@ -1,0 +1,128 @@
+"""Configurations from strangers: shapes read right, nonsense refused plainly; needs and what fits, against a search."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from engine import errors, kv_memory
+from engine.kv_memory import CONFIGS, PRESETS, KVShape, Setting
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("", "no JSON"), ("hello", "no JSON"), ("{", "no JSON"), ("[" * 50_000, "no JSON"), ("[1]", "no object"),
+    ("null", "no object"), ("{}", "no model_type"), ('{"model_type": 3}', "model_type"),
+    ('{"model_type": "nonsense"}', "does not know"),
+    ('{"model_type": "llama", "num_hidden_layers": "many"}', "num_hidden_layers"),
+    ('{"model_type": "llama", "num_hidden_layers": 1000000000}', "num_hidden_layers"),
+    ('{"model_type": "llama", "num_attention_heads": -3}', "num_attention_heads"),
+    ('{"model_type": "llama", "hidden_size": 1000000000000}', "hidden_size"),
+    ('{"model_type": "llama", "num_attention_heads": 0, "head_dim": null}', ""),
+    ('{"model_type": "mixtral", "num_local_experts": 99999}', "num_local_experts"),
+    (json.dumps({"model_type": "llama", "layer_types": ["full_attention"] * 5000}), "entries"),
+    ('{"model_type": "llama", "layer_types": ["<script>"]}', ""),
+])
+def test_nonsense_is_refused_plainly(text, words):
+    with pytest.raises(errors.ModelRefused) as caught:
+        kv_memory.shape_of(kv_memory.parse(text))
+    assert caught.value.code == "config_unusable"
+    assert words in caught.value.got
+    assert len(caught.value.got) <= 300
+
+
+def test_what_builds_tables_is_not_built():
+    shape = kv_memory.shape_of({"model_type": "gpt2", "num_labels": 10**12, "id2label": {"0": 10**15}})
+    assert shape == PRESETS["gpt2"]
+
+
+def test_a_book_is_no_config():
+    with pytest.raises(errors.TextTooLong):
+        kv_memory.parse("x" * 1_000_001)
+
+
+@pytest.mark.parametrize(("config", "code"), [
+    ({"model_type": "bert"}, "no_cache"), ({"model_type": "mamba"}, "cache_not_keys_values"),
+    ({"model_type": "qwen3_next", "num_hidden_layers": 4}, "cache_not_keys_values"),
+])
+def test_models_without_keys_and_values_are_refused(config, code):
+    with pytest.raises(errors.ModelRefused) as caught:
+        kv_memory.shape_of(config)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("name", ["llama-3-8b", "gpt-oss-20b", "deepseek-v3", "opus-mt"])
+def test_a_whole_config_file_reads_the_same(name):
+    import transformers
+
+    fields = dict(CONFIGS[name])
+    made = transformers.AutoConfig.for_model(fields.pop("model_type"), **fields)
+    assert kv_memory.shape_of(kv_memory.parse(made.to_json_string(use_diff=False))) == PRESETS[name]
+    assert kv_memory.shape_of(made) == PRESETS[name]
+
+
+def test_head_width_is_not_width_by_heads():
+    assert kv_memory.shape_of({"model_type": "qwen3", "hidden_size": 5120, "num_attention_heads": 64,
+                               "num_key_value_heads": 8, "head_dim": 128}).d_head == 128  # Qwen3-32B: 5120 / 64 = 80
+
+
+def test_parameters_are_counted_on_the_built_model():
+    assert kv_memory.count_parameters(CONFIGS["gpt2"]) == 124_439_808  # Radford et al. 2019: 124M
+
+
+# --- needs -----------------------------------------------------------------------------------------------------------
+
+
+def test_needs_part_by_part():
+    shape = PRESETS["llama-3-8b"]
+    found = kv_memory.need(shape, 1000, Setting(batch=2, beams=3))
+    assert found.weights == 8_030_261_248 * 2
+    assert found.cache == 6 * 1000 * 131_072
+    assert found.scores == 6 * 32 * 1000 * 1000 * 2
+    assert found.logits == 6 * 1000 * 128_256 * 2
+    assert found.total(("weights", "cache")) == found.weights + found.cache
+
+
+def test_kinds_of_cache():
+    shape = KVShape(2, 1, 64, windows=(10, None))
+    token = 2 * 64 * 2
+
+    def held(kind, n_tokens=17, **rest):
+        return kv_memory.need(shape, n_tokens, Setting(kind=kind, **rest)).cache
+
+    assert held("dynamic") == token * (9 + 17)
+    assert held("static", capacity=30) == token * (10 + 30)
+    assert held("static", capacity=3) == token * (10 + 17)
+    assert held("paged", block_size=8) == token * (16 + 24)
+    # 300 tokens: 172 in codes, 128 as they are; 10 of the windowed layer as they are.
+    codes = 172 * 128 + 172 * 128 // 64 * 4
+    assert held("int8", 300) == codes + (128 + 10) * token
+    assert held("int4", 300) == codes - 172 * 128 // 2 + (128 + 10) * token
+
+
+@pytest.mark.parametrize("kind", kv_memory.KINDS)
+@pytest.mark.parametrize("parts", [("weights", "cache"), kv_memory.PARTS])
+def test_the_longest_that_fits_fits_and_one_more_does_not(kind, parts):
+    shape, setting, gpu = PRESETS["gemma-2-9b"], Setting(batch=2, kind=kind), 48 * 2**30
+    found = kv_memory.longest(shape, setting, gpu_bytes=gpu, parts=parts)
+    assert kv_memory.need(shape, found, setting).total(parts) <= gpu
+    assert kv_memory.need(shape, found + 1, setting).total(parts) > gpu
+
+
+def test_what_never_fits_and_what_always_does():
+    setting = Setting()
+    assert kv_memory.longest(PRESETS["gpt3-175b"], setting, gpu_bytes=80 * 2**30) == -1
+    parts = ("weights", "cache")
+    assert kv_memory.longest(PRESETS["mistral-7b-v0.1"], setting, gpu_bytes=24 * 2**30, parts=parts) is None
+
+
+def test_variants_keep_all_else():
+    for name, shape in PRESETS.items():
+        changed = kv_memory.variants(shape)
+        assert changed["own"] is shape
+        assert {variant.n_layers for variant in changed.values()} == {shape.n_layers}, name
+        assert {variant.n_params for variant in changed.values()} == {shape.n_params}, name
+        assert shape.n_heads % changed["gqa"].n_kv_heads == 0, name
+        assert changed["mha"].n_kv_heads == shape.n_heads, name
+        order = [kv_memory.cache_bytes(changed[kind], 100) for kind in ("mha", "gqa", "mqa")]
+        assert order == sorted(order, reverse=True), name
