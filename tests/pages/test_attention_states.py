@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import transformers
 from streamlit.testing.v1 import AppTest
 
 from engine import LocalEngine, errors
+from pages.widgets import runtime
+from tests.engine import tiny
 
 PAGE = str(Path(__file__).resolve().parents[2] / "app.py")
 
@@ -57,3 +60,35 @@ def test_an_address_of_nonsense_falls_back(monkeypatch):
     page = test.run()
     assert not page.exception and not page.error
     assert any("Encoder self-attention · layer 0, head 0" in heading.value for heading in page.subheader)
+
+
+@pytest.fixture
+def long_model(tmp_path, monkeypatch):
+    """The app with one more model, whose context holds two thousand tokens."""
+    folder = tmp_path / "long"
+    config = transformers.LlamaConfig(
+        vocab_size=tiny.D_VOCAB, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=4096, bos_token_id=tiny.BOS, eos_token_id=tiny.EOS)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    tiny.tokenizer("<s> $A").save_pretrained(folder)
+    monkeypatch.setenv("ATTENTION_MODELS", str(tmp_path))
+    runtime.engine.clear()
+    yield "long"
+    runtime.engine.clear()
+
+
+def test_two_thousand_tokens_are_pooled_until_the_ranges_are_narrow(long_model):
+    test = AppTest.from_file(PAGE, default_timeout=120)
+    test.query_params["lang"] = "en"
+    test.query_params["model"] = long_model
+    test.session_state["text"] = "a b " * 500
+    page = test.run()
+    assert not page.error and not page.exception
+    told = [caption.value for caption in page.caption]
+    assert any("each block shows its largest weight" in text for text in told)
+    assert any("too long for the address" in text for text in told)
+    rows, columns = (slider for slider in page.slider if slider.value == (0, 2001))
+    rows.set_value((1900, 1950))
+    columns.set_value((1800, 1850))
+    page.run()
+    assert not page.error and any("looks at" in text.value for text in page.markdown)
