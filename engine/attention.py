@@ -56,6 +56,7 @@ class Call:
         softcap: scores pass through softcap·tanh(scores / softcap) before the mask (Gemma 2).
         sinks: (n_heads,) learned scores of a virtual key that takes mass and has no value (GPT-OSS).
         bias: None, or (1 or n_heads, q_len, k_len) added to the scaled scores (T5).
+        query_scaling: what the module says it multiplied its queries by before the call (OPT, Whisper); else 1.
     """
 
     query: Tensor
@@ -67,6 +68,7 @@ class Call:
     softcap: float | None = None
     sinks: Tensor | None = None
     bias: Tensor | None = None
+    query_scaling: float = 1.0
 
     @property
     def n_heads(self) -> int:
@@ -219,9 +221,24 @@ def editing(editor: Editor) -> Iterator[None]:
         _editor.reset(token)
 
 
+@contextmanager
+def rescaling(multiplier: float) -> Iterator[None]:
+    """Multiplies q·k of every attention call made inside, in this thread, by `multiplier`, besides its own scaling.
+
+    A multiplier, not a scaling: some models scale their queries beforehand (OPT, Whisper) or never (T5). Position
+    biases, masks and learned sinks stay as they are.
+    """
+    token = _multiplier.set(multiplier)
+    try:
+        yield
+    finally:
+        _multiplier.reset(token)
+
+
 # Context variables, not globals: Streamlit's sessions are threads of one process.
 _session: ContextVar[Callable[[Call, Tensor], None] | None] = ContextVar("attention session", default=None)
 _editor: ContextVar[Editor | None] = ContextVar("attention editor", default=None)
+_multiplier: ContextVar[float] = ContextVar("attention scaling multiplier", default=1.0)
 
 
 def _rows_of(tensor: Tensor, heads: slice, rows: slice) -> Tensor:
@@ -270,7 +287,15 @@ def _call(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Te
         softcap=extra.get("softcap"),
         sinks=None if sinks is None else sinks.detach().reshape(-1),
         bias=None if bias is None else bias[0].detach(),
+        query_scaling=_query_scaling(module, scaling),
     )
+
+
+def _query_scaling(module: nn.Module, scaling: float | None) -> float:
+    """A module that has a scaling of its own and passes 1 has used it on its queries."""
+    own = getattr(module, "scaling", None)
+    # Inside `rescaling`, 1 arrives as the multiplier.
+    return float(own) if scaling == _multiplier.get() and isinstance(own, float) else 1.0
 
 
 def _exact(call: Call) -> Tensor:
@@ -314,6 +339,8 @@ def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, att
                **extra) -> tuple[Tensor, None]:
     """The registered attention function: (batch, heads, length, d) in, (batch, q_len, n_heads, d_value) out."""
     observer, editor = _session.get(), _editor.get()
+    if (multiplier := _multiplier.get()) != 1.0:
+        scaling = multiplier * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     alone = None
     if editor is not None:
         hidden = editor.hidden((*query.shape[:3], key.shape[2]), query.device)
