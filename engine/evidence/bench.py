@@ -1,0 +1,193 @@
+"""Lays out edited runs of one question, and measures them: log-probability, and margin against a contrast.
+
+A `Frame` is one concrete sequence: the sentence, or the one with B replaced,
+each with the output measured or, where a contrast takes several tokens, with
+the contrast in its place. Edits are made per frame, since positions differ.
+It does not know what an edit means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine import edits, errors, text
+from engine.edits import Cut, Item, Observer, Patch, Read
+from engine.evidence import places
+from engine.evidence.question import Question, Target
+from engine.evidence.swaps import Swap
+from engine.limits import Limits
+from engine.run import Live
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One sequence to edit.
+
+    Attributes:
+        source, consumed: its ids.
+        rows: A's rows in the question's stream.
+        columns: B's columns.
+        reads: of the main frame: the target, the whole output, and a contrast of one token; of the side frame, the
+            contrast.
+    """
+
+    source: tuple[int, ...]
+    consumed: tuple[int, ...]
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    reads: tuple[Read, ...]
+
+
+#: Makes the edits of a frame; told which of its run's frames it is.
+MakeEdits = Callable[[int, Frame], tuple[Cut | Patch, ...]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a series of runs gave, each array (n_runs,) float64, natural logs; margins NaN without a contrast."""
+
+    logprob: np.ndarray
+    output: np.ndarray
+    margin: np.ndarray
+
+
+class Bench:
+    """Measures runs of one question.
+
+    Args:
+        live: the model, held by the caller.
+        question: gives the sequence.
+        target: the output measured.
+        contrast: a word in its place, or None.
+        limits: carries the memory headroom.
+
+    Raises:
+        InvalidPrompt: the contrast is empty, is the target, or has no tokens.
+    """
+
+    def __init__(self, live: Live, question: Question, target: Target, *, contrast: str | None,
+                 limits: Limits) -> None:
+        self._live, self._question, self._target, self._limits = live, question, target, limits
+        self._contrast = None if contrast is None else contrast_ids(live, question, target, contrast)
+
+    def frames(self, swap: Swap | None = None) -> tuple[Frame, ...]:
+        """The main frame, and the side frame of a contrast of several tokens."""
+        main = self._frame(swap, None)
+        if self._contrast is None:
+            return (main,)
+        first = main.reads[0].rows[:1]
+        if len(self._contrast) == 1:
+            read = Read(first, self._contrast)
+        elif self._live.family == "encoder-only":
+            read = Read(main.reads[0].rows, self._contrast)
+        else:
+            return main, self._frame(swap, self._contrast)
+        return (Frame(main.source, main.consumed, main.rows, main.columns, (*main.reads, read)),)
+
+    def measure(self, runs: Sequence[tuple[tuple[Frame, ...], MakeEdits]], *,
+                observe: Callable[[int, int], Observer | None] | None = None,
+                on_done: Callable[[int], None] | None = None) -> Measured:
+        """Run all of them and read them.
+
+        Args:
+            runs: frames of one sequence, from `frames`, and what makes their edits.
+            observe: for (run, frame), what sees its calls.
+            on_done: receives how many of the sequences are done.
+        """
+        items, owners = [], []
+        for index, (frames, make) in enumerate(runs):
+            for which, frame in enumerate(frames):
+                items.append(Item(frame.source, frame.consumed, make(which, frame), frame.reads))
+                owners.append((index, which))
+        watchers = [observe(*owner) for owner in owners] if observe is not None else None
+
+        def dispatch(item: int, key, call, output) -> None:
+            if watchers[item] is not None:
+                watchers[item](item, key, call, output)
+
+        outcomes = edits.run(self._live, items, limits=self._limits, observe=dispatch if watchers else None,
+                             on_done=on_done)
+        logprob, output, contrast = (np.full(len(runs), np.nan) for _ in range(3))
+        for (index, which), outcome in zip(owners, outcomes, strict=True):
+            sums = [float(of_read.sum()) for of_read in outcome.logprobs]
+            if which:
+                contrast[index] = sums[0]
+            else:
+                logprob[index], output[index] = sums[:2]
+                contrast[index] = sums[2] if len(sums) > 2 else np.nan
+        return Measured(logprob, output, logprob - contrast)
+
+    def _frame(self, swap: Swap | None, contrast: tuple[int, ...] | None) -> Frame:
+        question, target, family = self._question, self._target, self._live.family
+        n_text = len(question.tokens)
+        source = question.source
+        query = question.query.positions
+        columns = question.key.positions
+        shift = 0
+        if swap is not None:
+            columns = swap.key
+            query = swap.query or query
+            source = self._masked(swap) if family == "encoder-only" else swap.ids + source[n_text:]
+            shift = len(swap.ids) - n_text if family == "decoder-only" else 0
+        rows = tuple(row + shift for row in target.rows)
+        reads = (Read(rows, target.ids),
+                 Read(tuple(row + shift for row in question.predicted_rows), question.predicted))
+        consumed = question.consumed
+        if contrast is not None:
+            first = rows[0]
+            if family == "decoder-only":
+                source = source[:first + 1] + contrast[:-1]
+            else:
+                consumed = consumed[:first + 1] + contrast[:-1]
+            rows = tuple(range(first, first + len(contrast)))
+            reads = (Read(rows, contrast),)
+        if question.query.side == "output":
+            query = rows
+        return Frame(source, consumed, query, columns, reads)
+
+    def _masked(self, swap: Swap) -> tuple[int, ...]:
+        mask = self._live.tokenizer.mask_token_id
+        return tuple(mask if at in swap.query else id_ for at, id_ in enumerate(swap.ids))
+
+
+def contrast_ids(live: Live, question: Question, target: Target, contrast: str) -> tuple[int, ...]:
+    """The ids of `contrast` as it would be written in the target's place.
+
+    Raises:
+        InvalidPrompt: empty, the target itself, without tokens, or (encoder-only) not of as many tokens as A.
+    """
+    word = contrast.strip()
+    if not word or word == target.text.strip():
+        raise errors.InvalidPrompt(
+            f"a contrast to {target.text.strip()!r}", got=repr(word), next_step="Choose a different word.",
+            code="bad_contrast", word=word,
+        )
+    before, after = _around(question, target, live.family)
+    written = before + word + after
+    tokens = text.tokenise(live.tokenizer, written).tokens
+    place = places.find((len(before), len(before) + len(word)), written, tokens, side="output")
+    ids = tuple(tokens[at].id for at in place.positions)
+    if live.family == "encoder-only" and len(ids) != len(target.ids):
+        raise errors.InvalidPrompt(
+            f"a contrast of {len(target.ids)} token(s), as many as were masked", got=f"{word!r}, which has {len(ids)}",
+            next_step="Choose another word.", code="contrast_length", word=word, wanted=len(target.ids),
+            length=len(ids),
+        )
+    return ids
+
+
+def _around(question: Question, target: Target, family: str) -> tuple[str, str]:
+    """What stands before and after the contrast."""
+    if family == "encoder-only":
+        source = question.trace.source_text
+        return source[:target.span[0]], source[target.span[1]:]
+    if family == "encoder-decoder":
+        return question.output[:target.span[0]], question.output[target.span[1]:]
+    source = question.trace.source_text
+    if target.span is not None:
+        return source + question.output[:target.span[0]], ""
+    blank = question.output[:len(question.output) - len(question.output.lstrip())]
+    return source + blank, ""
