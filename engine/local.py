@@ -26,6 +26,7 @@ import torch
 from engine import attention, budget, catalogue, errors, limits, loading, pooled, run, source, text, tracing
 from engine.attention import Call
 from engine.capture import Captured, Checks, Key, Recorder, Reducer
+from engine.evidence.asking import EvidenceMethods
 from engine.model_cache import ModelCache
 from engine.probe import probe
 from engine.run import Live, Report
@@ -47,7 +48,7 @@ from engine.types import (
 T = TypeVar("T")
 
 
-class LocalEngine:
+class LocalEngine(EvidenceMethods):
     """Runs models on this machine and answers questions about their attention.
 
     Args:
