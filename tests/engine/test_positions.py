@@ -1,0 +1,405 @@
+"""The position formulas against the papers' claims and transformers' own values, and what models really use.
+
+Oracles: properties the papers prove, transformers' rotary modules, ALiBi and
+bucket functions, and models whose position weights were set to zero by hand.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from transformers.models.bloom import modeling_bloom
+from transformers.models.llama import modeling_llama
+from transformers.models.m2m_100.modeling_m2m_100 import M2M100SinusoidalPositionalEmbedding
+from transformers.models.marian.modeling_marian import MarianSinusoidalPositionalEmbedding
+from transformers.models.t5.modeling_t5 import T5Attention
+
+from engine import errors, position_modules, positions
+from tests.engine import tiny
+
+#: Float32 values of transformers' against our float64 ones.
+FLOAT32 = 2e-6
+ROTARY = ("llama", "mistral", "qwen3", "gemma2", "gpt_oss")
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0, "low_freq_factor": 1.0,
+          "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}
+SCALINGS = {
+    "default": {"rope_type": "default"},
+    "other base": {"rope_type": "default", "rope_theta": 1e6},
+    "linear": {"rope_type": "linear", "factor": 4.0},
+    "dynamic": {"rope_type": "dynamic", "factor": 2.0},
+    "yarn": YARN,
+    "yarn, not rounded": {**YARN, "truncate": False, "beta_fast": 24, "beta_slow": 2, "rope_theta": 150_000.0},
+    "yarn, two temperatures": {**YARN, "factor": 40.0, "mscale": 1.0, "mscale_all_dim": 0.7},
+    "yarn, own temperature": {**YARN, "attention_factor": 1.3},
+    "llama3": LLAMA3,
+    "llama3.2": {**LLAMA3, "factor": 32.0},
+}
+
+
+def rotary(scaling: dict, *, d_head: int = 64, n_ctx: int = 8192) -> modeling_llama.LlamaRotaryEmbedding:
+    config = transformers.LlamaConfig(hidden_size=d_head * 2, num_attention_heads=2, head_dim=d_head,
+                                      max_position_embeddings=n_ctx,
+                                      rope_parameters={"rope_theta": 10_000.0, **scaling})
+    return modeling_llama.LlamaRotaryEmbedding(config)
+
+
+# --- sinusoids -------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_is_the_papers():
+    table = positions.sinusoidal(40, 10)
+    assert table.shape == (40, 10) and table.dtype == np.float64
+    for p in (0, 1, 17, 39):
+        for i in range(5):
+            angle = p / 10_000 ** (2 * i / 10)
+            assert table[p, 2 * i] == pytest.approx(math.sin(angle), abs=1e-12)
+            assert table[p, 2 * i + 1] == pytest.approx(math.cos(angle), abs=1e-12)
+
+
+def test_an_odd_width_ends_with_a_sine():
+    table = positions.sinusoidal(5, 7)
+    assert table.shape == (5, 7)
+    np.testing.assert_allclose(table[:, 6], np.sin(np.arange(5) * 10_000 ** (-6 / 7)), atol=1e-12)
+
+
+@pytest.mark.parametrize("base", [100.0, 10_000.0])
+def test_products_of_the_table_depend_on_the_offset_alone(base):
+    """Vaswani et al. 2017, §3.5; to float64 rounding of d/2 = 32 products."""
+    table = positions.sinusoidal(200, 64, base=base)
+    products = table @ table.T
+    for offset in (0, 1, 5, 50):
+        along = np.diagonal(products, offset)
+        np.testing.assert_allclose(along, along[0], atol=1e-10)
+    np.testing.assert_allclose(products, products.T, atol=1e-10)  # distance without direction
+    assert products[0, 0] > products[0, 1] > products[0, 2]
+
+
+@pytest.mark.parametrize("offset", [1, 7, 30])
+def test_a_shift_of_the_table_is_linear(offset):
+    """PE(p + k) = M_k PE(p) with one M_k for all p: fitted on some positions, it holds on the others."""
+    table = positions.sinusoidal(100_000, 16)  # long enough for the slowest wave to turn
+    even, odd = np.arange(0, 90_000, 2), np.arange(1, 90_000, 2)
+    shift, *_ = np.linalg.lstsq(table[even], table[even + offset], rcond=None)
+    np.testing.assert_allclose(table[odd] @ shift, table[odd + offset], atol=1e-8)
+    np.testing.assert_allclose(shift @ shift.T, np.eye(16), atol=1e-8)  # and it is a rotation
+
+
+def test_similarity_is_the_cosine():
+    table = np.random.default_rng(0).normal(size=(12, 5))
+    expected = [a @ table[3] / np.linalg.norm(a) / np.linalg.norm(table[3]) for a in table]
+    np.testing.assert_allclose(positions.similarity(table, 3), expected, atol=1e-12)
+    np.testing.assert_array_equal(positions.similarity(np.zeros((4, 3)), 1), np.zeros(4))
+
+
+# --- rotations -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCALINGS)
+def test_frequencies_are_transformers(name):
+    scaling = SCALINGS[name]
+    theirs = rotary(scaling)
+    ours = positions.rope_frequencies(64, scaling=scaling)
+    assert ours.shape == (32,) and ours.dtype == np.float64
+    np.testing.assert_allclose(ours, theirs.inv_freq.double().numpy(), rtol=FLOAT32)
+    assert positions.rope_attention_factor(scaling) == pytest.approx(theirs.attention_scaling, rel=1e-9)
+
+
+@pytest.mark.parametrize("length", [100, 8192, 8193, 20_000, 100_000])
+def test_dynamic_frequencies_follow_the_length(length):
+    theirs = rotary({"rope_type": "dynamic", "factor": 2.0})
+    theirs(torch.zeros(1), torch.arange(length)[None])
+    scaling = {"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 8192}
+    ours = positions.rope_frequencies(64, scaling=scaling, n_positions=length)
+    np.testing.assert_allclose(ours, theirs.inv_freq.double().numpy(), rtol=1e-5)
+    assert (length <= 8192) == np.array_equal(ours, positions.rope_frequencies(64))
+
+
+def test_a_partial_rotation_turns_a_share():
+    ours = positions.rope_frequencies(64, scaling={"rope_type": "default", "partial_rotary_factor": 0.25})
+    np.testing.assert_array_equal(ours, positions.rope_frequencies(16))
+    x = np.random.default_rng(0).normal(size=(3, 64))
+    turned = positions.rope_rotate(x, np.arange(3), ours)
+    np.testing.assert_array_equal(turned[:, 16:], x[:, 16:])
+    assert np.abs(turned[1:, :16] - x[1:, :16]).max() > 0.1
+
+
+def test_base_and_rope_theta_say_the_same():
+    by_base = positions.rope_frequencies(32, 500_000.0)
+    np.testing.assert_array_equal(by_base, positions.rope_frequencies(32, scaling={"rope_theta": 500_000.0}))
+    assert (np.diff(by_base) < 0).all() and by_base[0] == 1.0  # low dimensions turn fast
+
+
+def test_rotation_is_transformers():
+    module = rotary({"rope_type": "default"}, d_head=16)
+    x = torch.randn(1, 3, 9, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    cos, sin = module(x, torch.arange(9)[None])
+    theirs, _ = modeling_llama.apply_rotary_pos_emb(x, x, cos, sin)
+    ours = positions.rope_rotate(x.numpy(), np.arange(9), positions.rope_frequencies(16))
+    np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=-1), np.linalg.norm(x.numpy(), axis=-1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", SCALINGS)
+def test_rotated_scores_depend_on_the_offset_alone(name):
+    """Su et al. 2021, §3.2: ⟨R_m q, R_n k⟩ is a function of m − n."""
+    generator = np.random.default_rng(1)
+    q, k = generator.normal(size=(2, 64))
+    frequencies = positions.rope_frequencies(64, scaling=SCALINGS[name])
+    for offset in (-3, 0, 1, 40):
+        scores = [positions.rope_rotate(q, p, frequencies) @ positions.rope_rotate(k, p - offset, frequencies)
+                  for p in (0, 5, 123, 1000)]
+        np.testing.assert_allclose(scores, scores[0], atol=1e-9)
+        assert positions.rope_scores(q, k, np.array([offset]), frequencies)[0] == pytest.approx(scores[0], abs=1e-9)
+
+
+def test_decay_is_a_bound_and_no_law():
+    """Su et al. 2021, §3.4.3: the bound falls; for independent q and k the mean score is 0 at every offset."""
+    offsets = np.arange(0, 250, 10)
+    frequencies = positions.rope_frequencies(64)
+    bound = positions.rope_bound(offsets, frequencies)
+    assert bound[0] == pytest.approx(1.0) and (bound[1:] < 1).all() and bound[20:].max() < 0.35
+    q, k = np.random.default_rng(0).normal(size=(2, 4000, 64))
+    means = positions.rope_scores(q, k, offsets, frequencies).mean(axis=0)
+    assert np.abs(means).max() < 5 * math.sqrt(64 / 4000)  # five standard errors of a sum of 64 products
+
+
+# --- biases ----------------------------------------------------------------------------------------------------------
+
+
+def test_alibi_slopes_are_blooms():
+    for n_heads in (*range(1, 70), 96, 112, 128):
+        theirs = modeling_bloom._get_alibi_slopes(n_heads, torch.device("cpu")).double().numpy()
+        np.testing.assert_allclose(positions.alibi_slopes(n_heads), theirs, rtol=FLOAT32)
+
+
+def test_alibi_slopes_of_the_paper():
+    """Press et al. 2022, §3: 8 heads have 1/2 … 1/2⁸; 12 are not 2^(−8h/12)."""
+    np.testing.assert_array_equal(positions.alibi_slopes(8), 0.5 ** np.arange(1, 9))
+    np.testing.assert_allclose(positions.alibi_slopes(12)[8:], 2.0 ** np.array([-0.5, -1.5, -2.5, -3.5]))
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("n_buckets", "max_distance"), [(32, 128), (8, 16), (20, 100), (64, 1000), (16, 20)])
+def test_buckets_are_t5s(bidirectional, n_buckets, max_distance):
+    relative = np.arange(-3000, 3000).reshape(3, -1)
+    theirs = T5Attention._relative_position_bucket(
+        torch.from_numpy(relative), bidirectional=bidirectional, num_buckets=n_buckets, max_distance=max_distance)
+    ours = positions.t5_bucket(relative, bidirectional=bidirectional, n_buckets=n_buckets, max_distance=max_distance)
+    assert ours.dtype == np.int64
+    np.testing.assert_array_equal(ours, theirs.numpy())
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ask", "code"), [
+    (lambda: positions.sinusoidal(0, 4), "position_size"),
+    (lambda: positions.sinusoidal(4, 4, base=1.0), "position_size"),
+    (lambda: positions.rope_frequencies(7), "position_size"),
+    (lambda: positions.rope_rotate(np.ones(4), 1, np.ones(3)), "position_size"),
+    (lambda: positions.alibi_slopes(0), "position_size"),
+    (lambda: positions.t5_bucket(np.arange(3), bidirectional=True, n_buckets=2), "position_size"),
+    (lambda: positions.t5_bucket(np.arange(3), bidirectional=False, max_distance=16), "position_size"),
+    (lambda: positions.rope_frequencies(8, scaling={"rope_type": "spiral"}), "rope_scaling"),
+    (lambda: positions.rope_frequencies(8, scaling={"rope_type": "linear"}), "rope_scaling"),
+    (lambda: positions.rope_frequencies(8, scaling={"rope_type": "yarn", "factor": 4.0}), "rope_scaling"),
+    (lambda: positions.rope_frequencies(8, scaling={"rope_type": "dynamic", "factor": 2.0}, n_positions=9),
+     "rope_scaling"),
+])
+def test_what_makes_no_sense_is_refused(ask, code):
+    with pytest.raises(errors.InvalidPrompt) as refused:
+        ask()
+    assert refused.value.code == code
+
+
+# --- what a model really uses ----------------------------------------------------------------------------------------
+
+
+def of(kind: str, n_positions: int = 40):
+    return positions.of_model(tiny.model(kind), n_positions=n_positions)
+
+
+@pytest.mark.parametrize("kind", ROTARY)
+def test_rotations_are_read_from_the_module(kind):
+    (found,) = of(kind).sources
+    model = tiny.model(kind)
+    d_head = getattr(model.config, "head_dim", None) or 8
+    np.testing.assert_allclose(found.frequencies, positions.rope_frequencies(d_head), rtol=1e-5)
+    assert found.module == "model.rotary_emb" and found.attention_factor == pytest.approx(1.0, abs=1e-6)
+    assert found.layout == ("one a pair" if kind == "gpt_oss" else "half split")
+    assert found.error < 1e-4 and found.formula_error < 1e-5
+
+
+def test_each_kind_of_layer_has_its_own_rotation():
+    found = {source.layers: source for source in of("modernbert").sources}
+    assert set(found) == {"full_attention", "sliding_attention"}
+    for name, base in (("full_attention", 160_000.0), ("sliding_attention", 10_000.0)):
+        np.testing.assert_allclose(found[name].frequencies, positions.rope_frequencies(8, base), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bert", "bart", "opt"])
+def test_learned_tables_are_read_from_the_module(kind):
+    model = tiny.model(kind)
+    found = positions.of_model(model, n_positions=40)
+    skipped = 2 if kind in ("bart", "opt") else 0  # these tables keep two rows before position 0
+    for source in found.sources:
+        weight = model.get_submodule(source.module).weight.detach().numpy()
+        np.testing.assert_array_equal(source.values, weight[skipped:skipped + 40])
+        assert source.layout == "learned" and source.error > 0.1 and source.rows == 256 + skipped
+    assert len(found.sources) == (2 if kind == "bart" else 1)
+
+
+def test_sinusoids_are_known_by_their_numbers():
+    for source in of("marian").sources:
+        assert source.layout == "concatenated" and source.error < 1e-6
+        expected = positions.sinusoidal(40, 32)
+        np.testing.assert_allclose(source.values[:, :16], expected[:, 0::2], atol=1e-6)
+        np.testing.assert_allclose(source.values[:, 16:], expected[:, 1::2], atol=1e-6)
+    model = tiny.model("marian")
+    with torch.no_grad():
+        model.model.encoder.embed_positions.weight.add_(0.1)
+    assert positions.of_model(model).sources[0].layout == "learned"  # whatever its class is called
+
+
+class Only(torch.nn.Module):
+    """A "model" of one table."""
+
+    def __init__(self, table: torch.nn.Module) -> None:
+        super().__init__()
+        self.table = table
+        self.config = transformers.PretrainedConfig(pad_token_id=1)
+        self.device = torch.device("cpu")
+
+    def forward(self, input_ids, attention_mask):
+        return self.table(input_ids)
+
+
+def test_tensor2tensors_steps_are_told_from_the_papers():
+    table = M2M100SinusoidalPositionalEmbedding(64, 16, padding_idx=1)
+    (found,) = positions.of_model(Only(table), n_positions=20).sources
+    assert found.layout == "tensor2tensor" and found.error < 1e-5
+    marian = MarianSinusoidalPositionalEmbedding(64, 16)
+    with torch.no_grad():
+        marian.weight.copy_(marian.create_weight())
+        marian.weight.copy_(torch.stack([marian.weight[:, :8], marian.weight[:, 8:]], dim=-1).flatten(1))
+
+    class Interleaved(torch.nn.Module):
+        def forward(self, ids):
+            return marian.weight[:ids.shape[1]]
+
+    (found,) = positions.of_model(Only(Interleaved()), n_positions=20).sources
+    assert found.layout == "interleaved" and found.error < 1e-5
+
+
+def test_relative_biases_are_read_from_the_module():
+    model = tiny.model("t5")
+    encoder, decoder = positions.of_model(model, n_positions=40).sources
+    for source, bidirectional in ((encoder, True), (decoder, False)):
+        expected = positions.t5_bucket(source.offsets, bidirectional=bidirectional, n_buckets=8, max_distance=16)
+        np.testing.assert_array_equal(source.buckets, expected)
+        weight = model.get_submodule(source.module).weight.detach().numpy()
+        np.testing.assert_array_equal(source.bias, weight[expected].T)
+        assert source.bidirectional is bidirectional and source.error == 0.0
+        assert source.offsets.tolist() == list(range(-39, 40)) and source.n_buckets == 8
+
+
+@pytest.mark.parametrize("n_heads", [4, 6])
+def test_slopes_are_read_from_the_argument(n_heads):
+    config = transformers.BloomConfig(vocab_size=50, hidden_size=24, n_layer=2, n_head=n_heads)
+    found = positions.of_model(transformers.BloomForCausalLM(config).eval(), n_positions=12)
+    (source,) = found.sources
+    theirs = modeling_bloom._get_alibi_slopes(n_heads, torch.device("cpu")).numpy()
+    np.testing.assert_allclose(source.slopes, theirs, rtol=1e-6)
+    assert source.error < 1e-6
+
+
+def test_dynamic_frequencies_are_those_of_the_length():
+    """`inv_freq` of a model at rest would be wrong beyond its trained length."""
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(
+        **{**tiny._ROTARY, "max_position_embeddings": 32},
+        rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0})).eval()
+    at_rest = model.model.rotary_emb.inv_freq.double().numpy().copy()
+    short, long = (positions.of_model(model, n_positions=n).sources[0] for n in (16, 128))
+    np.testing.assert_allclose(short.frequencies, at_rest, rtol=1e-5)
+    assert np.abs(long.frequencies / at_rest - 1).max() > 0.1
+    scaling = {"rope_type": "dynamic", "factor": 2.0, "max_position_embeddings": 32}
+    expected = positions.rope_frequencies(8, scaling=scaling, n_positions=128)
+    np.testing.assert_allclose(long.frequencies, expected, rtol=1e-5)
+    assert long.formula_error < 1e-4 and dict(long.parameters)["rope_type"] == "dynamic"
+
+
+def test_yarns_temperature_is_read_off_the_cosines():
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(
+        **tiny._ROTARY, rope_parameters={**YARN, "rope_theta": 10_000.0})).eval()
+    (found,) = positions.of_model(model, n_positions=30).sources
+    assert found.attention_factor == pytest.approx(0.1 * math.log(4) + 1, rel=1e-6)
+    assert found.formula_error < 1e-5
+
+
+def test_a_table_bounds_the_length():
+    assert of("gpt2", 1000).n_positions == 256 == of("gpt2", 1000).n_ctx
+    assert of("llama", 300).n_positions == 300  # a rotation goes on
+
+
+# --- positions off ---------------------------------------------------------------------------------------------------
+
+INPUTS = torch.tensor([[60, 70, 61, 62, 71, 63]])
+
+
+def arguments(model) -> dict:
+    extra = {"decoder_input_ids": INPUTS[:, :3]} if model.config.is_encoder_decoder else {}
+    return {"input_ids": INPUTS, "attention_mask": torch.ones_like(INPUTS), **extra}
+
+
+def logits(model) -> np.ndarray:
+    with torch.no_grad():
+        return model(**arguments(model)).logits[0].numpy()
+
+
+def zeroed(kind: str, monkeypatch) -> torch.nn.Module:
+    """The same model with its positions taken out by hand, by name: the oracle."""
+    model = tiny.model(kind)
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if name.endswith(("wpe", "position_embeddings", "embed_positions", "relative_attention_bias")):
+                module.weight.zero_()
+            if name.endswith("rotary_emb"):
+                for buffer in module.buffers():
+                    buffer.zero_()
+    if kind == "bloom":
+        monkeypatch.setattr(modeling_bloom, "_get_alibi_slopes", lambda n_heads, device: torch.zeros(n_heads))
+    return model
+
+
+@pytest.mark.parametrize("kind", [*ROTARY, "gpt2", "opt", "bert", "modernbert", "t5", "bart", "marian", "bloom"])
+def test_switched_off_is_what_zero_by_hand_gives(kind, monkeypatch):
+    model = tiny.model(kind)
+    before = logits(model)
+    with position_modules.switched_off(position_modules.find(model)):
+        off = logits(model)
+    np.testing.assert_array_equal(logits(model), before)  # undone
+    expected = logits(zeroed(kind, monkeypatch))
+    np.testing.assert_allclose(off, expected, atol=1e-4)
+    assert np.abs(off - before).max() > 1e-2
+
+
+def test_hooks_are_undone_after_an_error():
+    model = tiny.model("bert")
+    with pytest.raises(ValueError), position_modules.switched_off(position_modules.find(model)):
+        raise ValueError
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_yarns_temperature_stays_when_its_turns_go():
+    """The temperature is no position: cosines become its value, not 1."""
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(
+        **tiny._ROTARY, rope_parameters={**YARN, "rope_theta": 10_000.0})).eval()
+    with position_modules.switched_off(position_modules.find(model)):
+        cos, sin = model.model.rotary_emb(torch.zeros(1), torch.arange(9)[None])
+    np.testing.assert_allclose(cos, 0.1 * math.log(4) + 1, rtol=1e-6)
+    assert not sin.any()
