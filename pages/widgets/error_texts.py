@@ -311,6 +311,31 @@ BY_CODE: dict[str, Texts] = {
         N_("a difference of {difference} in layer {layer} (stream: {stream}; {module})"),
         _NOT_SHOWN,
     ),
+    "position_size": Texts(
+        N_("sizes that make a table, a rotation or buckets: at least 1, and an even head width"),
+        N_("{name}, which is too small"),
+        N_("Choose larger numbers."),
+    ),
+    "rope_scaling": Texts(
+        N_("rope_parameters with a usable {key}"),
+        N_("{value}"),
+        N_("Give the rope_parameters as the model's config.json has them."),
+    ),
+    "bad_length": Texts(
+        N_("a length from {least} to {most} tokens"),
+        N_("{length}"),
+        N_("Choose a length in between."),
+    ),
+    "nothing_to_permute": Texts(
+        N_("at least two tokens to put in another order"),
+        N_("{found}"),
+        N_("Type a longer sentence."),
+    ),
+    "unknown_order": Texts(
+        N_("one of the orders on the page"),
+        N_("{order}"),
+        N_("Choose one of the orders on the page."),
+    ),
 }
 
 #: Words that errors carry as values, by the name of the value; any other value is shown as it is.
