@@ -25,6 +25,7 @@ from pages.figures.frame import (
     shorten,
     tick_anchor,
     token_axes,
+    token_margins,
 )
 
 __all__ = ["TEXTS", "difference_heatmap", "escape", "pattern_heatmap", "pattern_image", "plotly_config", "row_bars"]
@@ -114,7 +115,8 @@ def _heatmap(values, *, query_labels, key_labels, texts, title, selected_query, 
     ))
     figure.add_trace(tick_anchor())
     figure.update_layout(
-        **bare_layout(title=title, theme=theme),
+        **bare_layout(title=title, theme=theme)
+        | {"margin": token_margins(query_labels, key_labels, top=44 if title else 8)},
         **token_axes(query_labels, key_labels, query=texts["query"], key=texts["key"]),
         height=picture_height(*values.shape, key_labels),
     )

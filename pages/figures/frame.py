@@ -16,6 +16,8 @@ FONT = "'Noto Sans SC','PingFang SC','Microsoft YaHei',sans-serif"
 
 #: Longest tick label drawn, in half-width columns (a Chinese character takes two); the hover shows the whole token.
 TICK_COLUMNS = 18
+#: Pixels of a half-width column of a tick label, with a little to spare.
+HALF_WIDTH = 7
 #: Most tick labels drawn along an axis; between them every n-th is shown, and the hover names all.
 MOST_TICKS = 40
 #: Side of a cell in pixels: least, usual, and most, which short sentences get until they fill SMALL_PICTURE.
@@ -70,8 +72,8 @@ def token_axes(query_labels: Sequence[str], key_labels: Sequence[str], *, query:
 
     def drawn(labels):
         step = -(-len(labels) // MOST_TICKS) or 1
-        return {"tickmode": "array", "tickvals": np.arange(0, len(labels), step), "automargin": True,
-                "ticklabelstandoff": 4, "ticktext": [isolate(escape(shorten(label))) for label in labels[::step]]}
+        return {"tickmode": "array", "tickvals": np.arange(0, len(labels), step), "ticklabelstandoff": 4,
+                "ticktext": [isolate(escape(shorten(label))) for label in labels[::step]]}
 
     def name(text):
         return {"text": escape(text), "standoff": 10, "font": {"size": 13}}
@@ -79,7 +81,7 @@ def token_axes(query_labels: Sequence[str], key_labels: Sequence[str], *, query:
     plain = {"showgrid": False, "zeroline": False, "ticks": "", "constrain": "domain"}
     x = {**plain, "range": [-0.5, len(key_labels) - 0.5], "constraintoward": "left"}
     y = {**plain, "range": [len(query_labels) - 0.5, -0.5], "constraintoward": "bottom"}
-    angle = -90 if any(columns_of(label) > 4 for label in key_labels) or len(key_labels) > 24 else 0
+    angle = -90 if _upright(key_labels) else 0
     frame = {"showline": True, "mirror": True, "linewidth": 1, "linecolor": "rgba(128,128,128,0.5)"}
     # Each drawn axis stands on the unseen one across: anchored to each other they would miss the square's edge.
     return {
@@ -90,6 +92,26 @@ def token_axes(query_labels: Sequence[str], key_labels: Sequence[str], *, query:
         "yaxis2": {**y, **drawn(query_labels), "overlaying": "y", "matches": "y", "anchor": "x", "side": "left",
                    "title": name(query)},
     }
+
+
+def token_margins(query_labels: Sequence[str], key_labels: Sequence[str], *, top: int) -> dict[str, int]:
+    """Margins in pixels that hold the labels of `token_axes`; Plotly's own measuring draws the figure twice.
+
+    Args:
+        top: room above the labels, for a title.
+    """
+    heads = HALF_WIDTH * _widest(key_labels) if _upright(key_labels) else 18
+    return {"l": 36 + HALF_WIDTH * _widest(query_labels), "r": 12, "t": top + 34 + heads, "b": BAR, "pad": 0}
+
+
+def _upright(key_labels: Sequence[str]) -> bool:
+    """Whether key labels need to stand upright to fit side by side."""
+    return any(columns_of(label) > 4 for label in key_labels) or len(key_labels) > 24
+
+
+def _widest(labels: Sequence[str]) -> int:
+    """Columns of the widest label as it is drawn."""
+    return max((min(columns_of(label), TICK_COLUMNS) for label in labels), default=1)
 
 
 def tick_anchor() -> go.Scatter:
@@ -110,8 +132,7 @@ def picture_height(rows: int, columns: int, key_labels: Sequence[str]) -> int:
     least, usual, most = CELL
     longer = max(rows, columns, 1)
     cell = min(max(least, PICTURE / longer), max(usual, min(most, SMALL_PICTURE / longer)))
-    longest = max((min(columns_of(label), TICK_COLUMNS) for label in key_labels), default=1)
-    return int(np.ceil(rows * cell + BAR + 40 + 8 * longest))
+    return int(np.ceil(rows * cell + BAR + 40 + 8 * _widest(key_labels)))
 
 
 def bare_layout(*, title: str, theme: palette.Theme) -> dict:

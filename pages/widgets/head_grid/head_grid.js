@@ -41,12 +41,20 @@ class HeadGrid {
 
   update(header, body, trigger) {
     const before = this.header?.heads[this.active];
+    const shape = JSON.stringify({ ...header, selected: null });
+    // Another head was opened and nothing else: the pixels stand.
+    const painted = this.shape === shape && this.theme?.name === readTheme(this.root, header).name;
+    this.shape = shape;
     this.header = header;
     this.body = body;
     this.trigger = trigger;
     this.link.stream = header.stream;
     const again = header.heads.findIndex((head) => before && head.layer === before.layer && head.head === before.head);
     this.active = Math.max(0, again);
+    if (painted) {
+      this.mark(header.selected);
+      return;
+    }
     this.board.setAttribute("aria-label", header.texts.grid);
     this.draw();
   }
