@@ -31,7 +31,7 @@ NO_NOISE = Noise(0, 0, 0, 0)
 class Settings:
     """Everything that decides the outcome besides the data."""
 
-    epochs: int = 75
+    epochs: int = 54
     batch_size: int = 200
     peak: float = 8e-4
     warm_up: int = WARM_UP
