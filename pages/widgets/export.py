@@ -30,7 +30,7 @@ def offer(engine: LocalEngine, trace: Trace, shown: Shown, *, language: Language
     theme = st.context.theme.type or "light"
     with st.popover(_("Export"), icon=":material/download:"):
         if st.button(_("Draw PNG and SVG"), key="draw", icon=":material/image:"):
-            _draw(shown.figure, name, theme, _)
+            draw(shown.figure, name, theme, _)
         st.download_button(_("Head as HTML (opens offline)"), lambda: _html(engine, trace, shown, language, theme, _),
                            f"{name}.html", "text/html", on_click="ignore", key="html")
         if shown.weights is not None:
@@ -44,7 +44,8 @@ def offer(engine: LocalEngine, trace: Trace, shown: Shown, *, language: Language
                            on_click="ignore", key="grid-svg")
 
 
-def _draw(figure: go.Figure, name: str, theme: str, _: Translate) -> None:
+def draw(figure: go.Figure, name: str, theme: str, _: Translate) -> None:
+    """Draws `figure` as PNG and SVG and offers both as files of that `name`; says so where no browser can draw."""
     from kaleido.errors import ChromeNotFoundError
 
     figure = go.Figure(figure)
@@ -57,7 +58,7 @@ def _draw(figure: go.Figure, name: str, theme: str, _: Translate) -> None:
                          "picture's own toolbar saves a PNG without it.").format(reason=type(error).__name__))
             return
     for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")):
-        st.download_button(kind.upper(), drawn[kind], f"{name}.{kind}", mime, on_click="ignore", key=f"save-{kind}")
+        st.download_button(kind.upper(), drawn[kind], f"{name}.{kind}", mime, on_click="ignore", key=f"save-{name}-{kind}")
 
 
 def _values(engine: LocalEngine, trace: Trace, shown: Shown) -> dict[str, object]:
