@@ -35,6 +35,7 @@ class Thresholds:
 
     Attributes:
         false_discovery: Benjamini–Hochberg level over all heads of the stream.
+        carriers_p: level of the one test of the heads that carry the cut's effect, taken together.
         over_uniform: a head attends only if its mass is at least so many times the uniform mass,
         over_offset: and lies at least this much above its own mean mass at the same offset.
         cut_nats: the cut edge matters only if it costs the output at least so many nats,
@@ -43,6 +44,7 @@ class Thresholds:
     """
 
     false_discovery: float = 0.05
+    carriers_p: float = 0.05
     over_uniform: float = 1.5
     over_offset: float = 0.1
     cut_nats: float = 0.1
@@ -191,6 +193,7 @@ class Reason:
 REASONS: dict[str, tuple[str, ...]] = {
     # the four answers, one code of each group
     "head_attends": ("layer", "head", "mass", "uniform", "offset", "p", "heads"),
+    "carriers_attend": ("layer", "head", "mass", "uniform", "offset", "p"),
     "only_positional": ("layer", "head", "mass", "uniform", "offset", "p"),
     "no_head_attends": ("layer", "head", "mass", "uniform", "offset", "p"),
     "flows": ("rollout", "uniform"),
@@ -236,9 +239,15 @@ class Evidence:
         baseline_offset: (n_layers, n_heads) the same head's mean mass at the same offset over the reference corpus;
             NaN where the corpus has no such offset.
         baseline_swap: (n_layers, n_heads) mean mass on other words in B's place; NaN without replacements.
-        p_values: (n_layers, n_heads) chance of at least this mass at this offset in the reference corpus.
+        p_values: (n_layers, n_heads) chance of at least these odds of the mass over uniform
+            (`engine.evidence.statistics.odds_over_uniform`) at this offset in the reference corpus; by rank, never 0.
         significant: (n_layers, n_heads) bool, Benjamini–Hochberg over all heads.
         attending: (n_layers, n_heads) bool, significant and large enough by the thresholds.
+        carriers: (n_layers, n_heads) each head's share of the cut's effect: its own loss over the sum of all heads'
+            losses (on the margin where there is a contrast); all 0 where no head's cut costs anything.
+        carriers_mass, carriers_uniform, carriers_offset: mass and baselines averaged over heads with these shares.
+        carriers_p: chance of at least that in the reference corpus, one test; NaN without carriers.
+        carriers_attend: the edge matters, and its carriers' mass is unusual and large enough by the thresholds.
         reference_offsets: (first, last) offset of B from A, in positions, that the reference pools: the asked one
             alone where the corpus has it often enough.
         reference_language: "zh" or "en", whose sentences were the reference.
@@ -294,6 +303,12 @@ class Evidence:
     p_values: np.ndarray
     significant: np.ndarray
     attending: np.ndarray
+    carriers: np.ndarray
+    carriers_mass: float
+    carriers_uniform: float
+    carriers_offset: float
+    carriers_p: float
+    carriers_attend: bool
     reference_language: Literal["zh", "en"]
     reference_offsets: tuple[int, int]
     reference_sentences: int

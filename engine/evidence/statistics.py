@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+#: Distances from 0 and 1 below this count as this.
+ODDS_FLOOR = 1e-3
+
 
 def empirical_p(observed: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Chance of at least `observed` among `reference`, by rank, with the observation counted in.
@@ -22,6 +25,18 @@ def empirical_p(observed: np.ndarray, reference: np.ndarray) -> np.ndarray:
         (…) float64 in (0, 1]; 1 where n = 0.
     """
     return (1 + (reference >= observed).sum(0)) / (1 + len(reference))
+
+
+def odds_over_uniform(mass: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """The odds of the mass over the odds it would have if every visible key got the same, (…) float64.
+
+    A head whose scores at an offset stand a constant above the rest has the same odds over uniform in short and in
+    long sentences, while both its mass and its mass's multiple of the uniform mass change with the length. Masses
+    nearer to 1 than `ODDS_FLOOR` count alike: half precision could not tell them apart.
+    """
+    mass, uniform = np.asarray(mass, np.float64), np.asarray(uniform, np.float64)
+    odds = mass / np.maximum(1 - mass, ODDS_FLOOR)
+    return np.minimum(odds, 1 / ODDS_FLOOR) * np.maximum(1 - uniform, ODDS_FLOOR) / np.maximum(uniform, ODDS_FLOOR)
 
 
 def benjamini_hochberg(p_values: np.ndarray, *, level: float) -> np.ndarray:

@@ -1,8 +1,12 @@
 """From numbers to a verdict: the rule, in one place.
 
-*Attends*: some head's mass from A to B is significant against its own mass at
+*Attends*: some head's mass from A to B is significant against its own masses at
 that offset (Benjamini–Hochberg over all heads), at least `over_uniform` times
-the uniform mass, and at least `over_offset` above its mean at that offset.
+the uniform mass, and at least `over_offset` above its mean at that offset. Or,
+where the edge matters, the heads that carry its effect do, taken together: their
+masses, averaged by each one's share of the effect, in a single test at
+`carriers_p`. Which heads those are, cutting decides and not their mass, so
+nothing was searched through that would call for a correction.
 *The edge matters*: cutting A→B everywhere costs the output at least
 `cut_nats`, and at least `cut_over_controls` times the median |Δ| of cutting
 A's edge to the other words. *The word matters*: the same of hiding B from
@@ -25,7 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.evidence.statistics import benjamini_hochberg
+from engine.evidence.statistics import benjamini_hochberg, empirical_p, odds_over_uniform
 from engine.evidence_types import REASONS, Reason, Thresholds, Verdict
 
 
@@ -39,6 +43,27 @@ class Attends:
     p_values: np.ndarray
     significant: np.ndarray
     attending: np.ndarray
+
+
+@dataclass(frozen=True)
+class Carriers:
+    """The heads that carry the cut's effect, as one.
+
+    Attributes:
+        weights: (n_layers, n_heads), each head's share of the effect, sum 1; all 0 where none costs anything.
+        mass, uniform, offset: averaged with these weights; p: of one test; NaN without carriers.
+    """
+
+    weights: np.ndarray
+    mass: float
+    uniform: float
+    offset: float
+    p: float
+
+    def attend(self, *, thresholds: Thresholds) -> bool:
+        """Whether their mass is unusual and large enough."""
+        return (self.p <= thresholds.carriers_p and self.mass >= thresholds.over_uniform * self.uniform
+                and self.mass - self.offset >= thresholds.over_offset)
 
 
 @dataclass(frozen=True)
@@ -67,12 +92,34 @@ def attends(mass: np.ndarray, uniform: np.ndarray, offset: np.ndarray, p_values:
     return Attends(mass, uniform, offset, p_values, significant, significant & large)
 
 
-def decide(found: Attends, cut: Effect, hide: Effect, *, thresholds: Thresholds) -> tuple[Verdict, list[Reason]]:
+def carriers(deltas: np.ndarray, mass: np.ndarray, uniform: np.ndarray, *, windows_mass: np.ndarray,
+             windows_uniform: np.ndarray) -> Carriers:
+    """The heads by their share of the effect, ranked as one among the reference's windows.
+
+    Args:
+        deltas: (n_layers, n_heads), Δ when the edge is cut in one head.
+        mass, uniform: (n_layers, n_heads).
+        windows_mass, windows_uniform: (n_windows, n_layers, n_heads).
+    """
+    losses = np.maximum(0.0, -deltas)
+    if not losses.sum() > 0 or not len(windows_mass):
+        return Carriers(np.zeros_like(losses), *[float("nan")] * 4)
+    weights = losses / losses.sum()
+    of_windows = (windows_mass * weights).sum((1, 2)), (windows_uniform * weights).sum((1, 2))
+    of_edge = float((mass * weights).sum()), float((uniform * weights).sum())
+    p = empirical_p(odds_over_uniform(*of_edge), odds_over_uniform(*of_windows))
+    return Carriers(weights, *of_edge, float(of_windows[0].mean()), float(p))
+
+
+def decide(found: Attends, carried: Carriers, cut: Effect, hide: Effect, *,
+           thresholds: Thresholds) -> tuple[Verdict, list[Reason]]:
     """The verdict by the module's rule, and the reasons that carry it: attends, used (cut, hide), what qualifies."""
     cut_code = _judge(cut, thresholds.cut_nats, thresholds.cut_over_controls)
     hide_code = _judge(hide, thresholds.hide_nats, thresholds.hide_over_controls)
-    attending, edge, word = bool(found.attending.any()), cut_code == "matters", hide_code == "matters"
-    reasons = [_attends_reason(found, thresholds=thresholds),
+    edge, word = cut_code == "matters", hide_code == "matters"
+    by_carriers = edge and carried.attend(thresholds=thresholds)
+    attending = bool(found.attending.any()) or by_carriers
+    reasons = [_attends_reason(found, carried, by_carriers=by_carriers, thresholds=thresholds),
                reason(f"cut_{cut_code}", delta=cut.delta, control=cut.control),
                reason(f"hide_{hide_code}", delta=hide.delta, control=hide.control)]
     if attending and edge:
@@ -101,16 +148,21 @@ def _judge(effect: Effect, nats: float, over_controls: float) -> str:
     return "matters" if -effect.delta >= over_controls * effect.control else "within_controls"
 
 
-def _attends_reason(found: Attends, *, thresholds: Thresholds) -> Reason:
-    """The head that says most: the strongest attending one, else the one with the most mass."""
-    heads = found.attending if found.attending.any() else np.ones_like(found.attending)
+def _attends_reason(found: Attends, carried: Carriers, *, by_carriers: bool, thresholds: Thresholds) -> Reason:
+    """The head that says most: the strongest attending one; the carriers; else the one with the most mass."""
+    any_head = bool(found.attending.any())
+    if by_carriers and not any_head:
+        layer, head = np.unravel_index(np.argmax(carried.weights), carried.weights.shape)
+        return reason("carriers_attend", layer=int(layer), head=int(head), mass=carried.mass, uniform=carried.uniform,
+                      offset=carried.offset, p=carried.p)
+    heads = found.attending if any_head else np.ones_like(found.attending)
     layer, head = np.unravel_index(np.argmax(np.where(heads, found.mass, -1.0)), found.mass.shape)
     numbers = {
         "layer": int(layer), "head": int(head), "mass": float(found.mass[layer, head]),
         "uniform": float(found.uniform[layer, head]), "offset": float(found.offset[layer, head]),
         "p": float(found.p_values[layer, head]),
     }
-    if found.attending.any():
+    if any_head:
         return reason("head_attends", **numbers, heads=int(found.attending.sum()))
     high = numbers["mass"] >= thresholds.over_uniform * numbers["uniform"]
     return reason("only_positional" if high else "no_head_attends", **numbers)
