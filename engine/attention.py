@@ -137,7 +137,21 @@ def pattern(call: Call, *, heads: slice = slice(None), rows: slice = slice(None)
     Rows sum to 1, less the share of a learned sink where the model has one. A
     row that sees no key is all zeros: it attends to nothing.
     """
-    return _softmax(call, scores(call, heads=heads, rows=rows), heads)
+    return softmax(call, scores(call, heads=heads, rows=rows), heads=heads)
+
+
+def softmax(call: Call, of: Tensor, *, heads: slice = slice(None)) -> Tensor:
+    """The pattern that scores `of` (heads, rows, k_len) of `call` give: its sinks take part, rows of −inf become 0."""
+    if call.sinks is not None:
+        sink = call.sinks.float()[heads, None, None].expand(-1, of.shape[1], 1)
+        return torch.cat([of, sink], dim=-1).softmax(dim=-1)[..., :-1]
+    weights = of.softmax(dim=-1)
+    if call.mask is not None:
+        # Only a row that sees nothing: any other NaN is the model's, and must show.
+        empty = of.amax(-1, keepdim=True) == -math.inf
+        # In place but under autograd, whose softmax needs its result back.
+        weights = weights.masked_fill(empty, 0.0) if weights.requires_grad else weights.masked_fill_(empty, 0.0)
+    return weights
 
 
 def tiles(call: Call) -> Iterator[tuple[int, Tensor]]:
@@ -245,17 +259,6 @@ def _rows_of(tensor: Tensor, heads: slice, rows: slice) -> Tensor:
     return tensor[:, rows] if tensor.shape[0] == 1 else tensor[heads, rows]
 
 
-def _softmax(call: Call, result: Tensor, heads: slice) -> Tensor:
-    if call.sinks is not None:
-        sink = call.sinks.float()[heads, None, None].expand(-1, result.shape[1], 1)
-        return torch.cat([result, sink], dim=-1).softmax(dim=-1)[..., :-1]
-    weights = result.softmax(dim=-1)
-    if call.mask is not None:
-        # Only a row that sees nothing: any other NaN is the model's, and must show.
-        weights.masked_fill_(result.amax(-1, keepdim=True) == -math.inf, 0.0)
-    return weights
-
-
 def _call(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *,
           scaling: float | None, is_causal: bool | None, extra: dict) -> Call:
     unknown = sorted(
@@ -280,7 +283,8 @@ def _call(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Te
     sinks = extra.get("s_aux") if extra.get("s_aux") is not None else extra.get("sinks")
     bias = extra.get("position_bias")
     return Call(
-        query=query[0].detach(), key=key[0].detach(), value=value[0].detach(),
+        # Not detached: under autograd, what `_exact` computes must reach the layers below.
+        query=query[0], key=key[0], value=value[0],
         mask=None if mask is None else mask[0].detach(),
         causal=bool(causal) and query.shape[2] > 1,
         scaling=float(scaling) if scaling is not None else query.shape[-1] ** -0.5,

@@ -154,3 +154,76 @@ def _draw(generator: np.random.Generator, shape: tuple[int, ...], distribution: 
         return np.where(uniform < 0.5, np.float32(-1), np.float32(1))
     tail = -np.log1p(-generator.random(shape, dtype=np.float32)) / np.float32(np.sqrt(2))
     return np.where(uniform < 0.5, -tail, tail)
+
+
+@dataclass(frozen=True)
+class HeadSaturation:
+    """How far each head of one stream is saturated, at several multipliers of its own scaling.
+
+    Attributes:
+        stream: "encoder", "decoder" or "cross".
+        multipliers: (n_multipliers,) float64; 1 is the model's own scaling, the last is `divisor`.
+        divisor: what the model divides q·k by (√d_head in most models, 1 in T5): with this multiplier it does not.
+        entropy: (n_multipliers, n_layers, n_heads), mean over rows of the row's entropy, nats.
+        max_probability: likewise, mean over rows of the largest weight.
+        jacobian_norm: likewise, median of ‖diag(p) − ppᵀ‖_F over the rows that see two keys or more.
+        product_variance: (n_layers, n_heads), variance of q·k over the cells in sight, without any scaling.
+        uniform_entropy: mean over rows of ln(keys in sight), nats: the most that `entropy` can be.
+        d_head: entries of a query.
+        rows, q_len: rows that were measured, out of how many.
+    """
+
+    stream: str
+    multipliers: np.ndarray
+    divisor: float
+    entropy: np.ndarray
+    max_probability: np.ndarray
+    jacobian_norm: np.ndarray
+    product_variance: np.ndarray
+    uniform_entropy: float
+    d_head: int
+    rows: int
+    q_len: int
+
+
+@dataclass(frozen=True)
+class RescaledOutput:
+    """What a model writes with its scaling multiplied, and what it then gives its own output.
+
+    Attributes:
+        multiplier: of the scaling, in every layer of every stream.
+        output: what it writes now; for an encoder, the text with its masks filled.
+        complete: whether it ended by itself.
+        tokens: of the original output.
+        logprobs: (n_tokens,) float64, natural log-probability of each of `tokens` after those before it.
+    """
+
+    multiplier: float
+    output: str
+    complete: bool
+    tokens: tuple[str, ...]
+    logprobs: np.ndarray
+
+    @property
+    def logprob(self) -> float:
+        """Natural log-probability of the original output."""
+        return float(self.logprobs.sum())
+
+
+@dataclass(frozen=True)
+class HeadGradients:
+    """What comes through each attention layer backwards, at several multipliers of its scaling.
+
+    The same gradient arrives from above at every multiplier: that of −ln p of the
+    model's output, in the model as it is.
+
+    Attributes:
+        stream, multipliers: as in `HeadSaturation`.
+        at_scores: (n_multipliers, n_layers, n_heads), ‖∂L/∂scores‖_F of a head.
+        at_queries: likewise ‖∂L/∂q‖_F, where the scaling itself is a factor once more.
+    """
+
+    stream: str
+    multipliers: np.ndarray
+    at_scores: np.ndarray
+    at_queries: np.ndarray
