@@ -66,6 +66,41 @@ BY_CODE: dict[str, Texts] = {
         N_("layer {layer}, head {head}"),
         N_("Choose one of the model's heads."),
     ),
+    "bad_amount": Texts(
+        N_("{what}: a whole number from {least} to {most}"),
+        N_("{value}"),
+        N_("Change that number."),
+    ),
+    "no_cache": Texts(
+        N_("a model that writes token by token, so that it keeps a cache"),
+        N_("{model}, which writes nothing"),
+        N_("Choose a decoder or an encoder–decoder."),
+    ),
+    "cache_not_keys_values": Texts(
+        N_("layers that all keep keys and values"),
+        N_("{model} with {layer}"),
+        N_("Its cache is of another kind, which this page does not know; choose another model."),
+    ),
+    "no_scores": Texts(
+        N_("scores with at least one key"),
+        N_("shape {shape}"),
+        N_("Choose other values."),
+    ),
+    "bad_simulation": Texts(
+        N_("sizes from 1 and a known distribution"),
+        N_("{d_head}, {k_len}, {n_rows}, {distribution}"),
+        N_("Choose other values."),
+    ),
+    "no_loss": Texts(
+        N_("a model that gives words a probability, and a text to be right or wrong about"),
+        N_("{model}"),
+        N_("Choose a model with a vocabulary head, or another text."),
+    ),
+    "too_long_for_gradient": Texts(
+        N_("at most {limit} tokens for a backward pass"),
+        N_("{length}"),
+        N_("Shorten the text."),
+    ),
     "bad_region": Texts(
         N_("a region within 0 to {length}"),
         N_("{start} to {end}"),
@@ -340,7 +375,7 @@ BY_CODE: dict[str, Texts] = {
 
 #: Words that errors carry as values, by the name of the value; any other value is shown as it is.
 VALUES: dict[str, dict[str, str]] = {
-    "what": {"text": N_("text"), "target": N_("target text")},
+    "what": {"text": N_("text"), "target": N_("target text"), "n_tokens": N_("tokens"), "n_steps": N_("steps")},
     "stream": {"encoder": N_("encoder"), "decoder": N_("decoder"), "cross": N_("cross")},
 }
 
