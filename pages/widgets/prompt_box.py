@@ -6,14 +6,18 @@ checks nothing: the engine does, and says what was wrong.
 
 from __future__ import annotations
 
+import re
+
 import streamlit as st
 
 from engine import ModelCard, Prompt
 from pages.widgets import sentences
-from pages.widgets.banners import human_bytes
+from pages.widgets.banners import escape, human_bytes
 from pages.widgets.language import Language, Translate
 
-MODEL, TEXT, TARGET, EXAMPLE = "model", "text", "target", "example"
+#: What may be a hub id; anything else the engine refuses without asking anybody.
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", re.ASCII)
+MODEL, TEXT, TARGET, EXAMPLE, AGREED = "model", "text", "target", "example", "agreed_models"
 
 
 def ask(cards: tuple[ModelCard, ...], *, language: Language, _: Translate) -> Prompt | None:
@@ -50,9 +54,26 @@ def ask(cards: tuple[ModelCard, ...], *, language: Language, _: Translate) -> Pr
         )
         st.button(_("Look inside"), type="primary", icon=":material/biotech:", key="look")
     _offer_examples(family, language=language, _=_)
+    ask_before_fetching(name, _)
     if not name or not text or not text.strip():
         return None
     return Prompt(model=name, text=text, target=target if target and target.strip() else None)
+
+
+def ask_before_fetching(name: str | None, _: Translate) -> None:
+    """Stops the page until the person has agreed to fetch a model from the hub, once a model and session.
+
+    An address can name any repository, and to open a link is not to agree to gigabytes.
+    """
+    agreed: set[str] = st.session_state.setdefault(AGREED, set())
+    if not name or not HUB_ID.fullmatch(name) or name in agreed:
+        return
+    st.info(_("{name} would be fetched from the model hub: its weights as safetensors, no code.").format(
+        name=f"**{escape(name)}**"), icon=":material/cloud_download:")
+    if st.button(_("Fetch it"), key="fetch"):
+        agreed.add(name)
+        st.rerun()
+    st.stop()
 
 
 def describe(card: ModelCard, _: Translate) -> str:

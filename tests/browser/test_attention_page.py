@@ -197,7 +197,15 @@ def test_a_model_of_pickles_is_refused(page, app, settled):
     page.get_by_text("safetensors").first.wait_for()
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "nothing-here", "file:///etc/passwd", "org/unreachable"])
+def test_a_link_to_a_hub_model_asks_before_it_fetches(page, app_url, settled):
+    visit(page, app_url, settled, model="org/unreachable", text="hello")
+    page.get_by_text("would be fetched from the model hub").wait_for()
+    page.get_by_role("button", name="Fetch it").click()
+    page.get_by_text("The model hub cannot be reached").wait_for()
+    assert "Traceback" not in page.content()
+
+
+@pytest.mark.parametrize("name", ["nothing-here", "../../etc/passwd", "file:///etc/passwd"])
 def test_models_that_cannot_be_had_are_told_plainly(page, app_url, settled, name):
     visit(page, app_url, settled, model=name, text="hello")
     alert = page.get_by_test_id("stAlert").first
