@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.evidence import flows, reference, statistics, verdict
+from engine.evidence import flows, statistics, verdict
+from engine.evidence import reference as references
 from engine.evidence.effects import Effects, Interventions
 from engine.evidence.flows import Observed
 from engine.evidence.outputs import by_attention, by_cut
@@ -38,7 +39,7 @@ class Findings:
         question, target, contrast: what was asked and read.
         words: of the text; `effects` and `observed.norms` are in their order.
         observed: the unedited run.
-        corpus, language: the reference.
+        reference, language: of the corpus.
         output_words, chosen: candidates to stand for A, and the index of the one that the person chose.
         effects, swaps: the interventions, and the sentences with B replaced.
         written: of some swaps, by index, the output and whether the target is gone.
@@ -49,7 +50,7 @@ class Findings:
     contrast: str | None
     words: Sequence[TextWord]
     observed: Observed
-    corpus: reference.Reference
+    reference: references.Reference
     language: str
     output_words: Sequence[OutputWord]
     chosen: int | None
@@ -74,10 +75,10 @@ def assemble(findings: Findings, *, thresholds: Thresholds, seconds: float) -> E
     stream, rows, columns = question.stream, question.query.positions, question.key.positions
     plain, margin, judged, key = findings.effects.logprob, findings.effects.margin, findings.judged, findings.key
     masses = np.stack([_mass(observed.patterns[stream], rows, word.columns) for word in words])
-    uniform = np.broadcast_to(_mass(_over_visible(observed.visible[stream]), rows, columns), findings.corpus.shape)
-    windows = reference.windows(
-        findings.corpus, n_rows=len(rows), n_columns=len(columns), offset=columns[0] - rows[0], stream=stream,
-        kind=int(reference.kinds(question.tokens, stream=stream)[columns[0]]),
+    uniform = np.broadcast_to(_mass(_over_visible(observed.visible[stream]), rows, columns), findings.reference.shape)
+    windows = references.windows(
+        findings.reference, n_rows=len(rows), n_columns=len(columns), offset=columns[0] - rows[0], stream=stream,
+        kind=int(references.kinds(question.tokens, stream=stream)[columns[0]]),
     )
     attends = _attends(masses[key], uniform, windows, thresholds=thresholds)
     carried = verdict.carriers(judged.by_head, masses[key], uniform, windows_mass=windows.mass,
@@ -105,7 +106,7 @@ def assemble(findings: Findings, *, thresholds: Thresholds, seconds: float) -> E
         carriers_offset=carried.offset, carriers_p=carried.p,
         carriers_attend=reasons[1].code == "cut_matters" and carried.attend(thresholds=thresholds),
         reference_language=findings.language, reference_offsets=windows.offsets,
-        reference_sentences=findings.corpus.n_sentences, reference_windows=len(windows.mass),
+        reference_sentences=findings.reference.n_sentences, reference_windows=len(windows.mass),
         rollout=rollout, rollout_uniform=rollout_uniform, value_norm=_kept(observed.norms[..., key].mean(-1)),
         value_share=_kept(shares[..., key]), value_projected=observed.projected,
         target=target.text.strip(), target_span=target.span, logprob=plain.base,
@@ -137,7 +138,7 @@ def correlate(table: Sequence[WordEvidence]) -> RankCorrelations:
     return RankCorrelations(WORD_MEASURES, _kept(spearman), _kept(kendall), len(compared))
 
 
-def _attends(mass: np.ndarray, uniform: np.ndarray, windows: reference.Windows, *,
+def _attends(mass: np.ndarray, uniform: np.ndarray, windows: references.Windows, *,
              thresholds: Thresholds) -> verdict.Attends:
     # Rounded as the reference is, or equal masses would differ by the rounding alone.
     rounded = mass.astype(np.float16).astype(np.float32)
@@ -214,7 +215,7 @@ def _needed(replacements: Sequence[Replacement], judged: Effects) -> list[Reason
     return [reason("replacing_changes_nothing", tried=len(tried), delta=delta)]
 
 
-def _qualify(findings: Findings, windows: reference.Windows, *, thresholds: Thresholds) -> list[Reason]:
+def _qualify(findings: Findings, windows: references.Windows, *, thresholds: Thresholds) -> list[Reason]:
     question, found, reasons = findings.question, findings.output_words, []
     patch = _mean(findings.judged.patches)
     if patch <= -thresholds.cut_nats:

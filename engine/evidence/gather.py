@@ -15,9 +15,10 @@ import numpy as np
 
 from engine import edits
 from engine.edits import Item
-from engine.evidence import flows, outputs, reference
+from engine.evidence import flows, outputs
 from engine.evidence.assemble import Findings, assemble
 from engine.evidence.bench import Bench
+from engine.evidence.corpus import language_of
 from engine.evidence.effects import intervene
 from engine.evidence.flows import Observed
 from engine.evidence.question import Question, TextWord, ask, words_of
@@ -64,23 +65,23 @@ def gather(live: Live, trace: Trace, asked: Asked, *, references: References, re
     started = time.perf_counter()
     question = ask(live, trace, query=asked.query, key=asked.key, query_in=asked.query_in, limits=limits)
     words = words_of(question)
-    language = reference.language_of(trace.source_text)
-    corpus = references.get(live, question.stream, language, report=report, limits=limits)
+    corpus = references.corpus(live, language_of(trace.source_text))
+    ranked = references.get(live, question.stream, corpus, report=report, limits=limits)
     report(Progress("cutting"))
     observed = _observe(live, question, words, limits=limits)
     found = outputs.output_words(live, question, observed, limits=limits)
     target, chosen = outputs.choose(question, found, asked.output_word)
     bench = Bench(live, question, target, contrast=asked.contrast, limits=limits)
-    others = swaps(live, question, chosen=asked.replacements, language=language)
+    others = swaps(live, question, corpus, chosen=asked.replacements)
     effects = intervene(
-        bench, question, words, others, streams=live.plan.streams, shape=corpus.shape,
+        bench, question, words, others, streams=live.plan.streams, shape=ranked.shape,
         seen=_seen(observed, question, words), on_done=lambda done, total: report(Progress("cutting", done, total)),
     )
     report(Progress("replacing"))
     written = outputs.with_replacements(live, question, target, others, limits=limits)
     evidence = assemble(Findings(
-        question=question, target=target, contrast=asked.contrast, words=words, observed=observed, corpus=corpus,
-        language=language, output_words=found, chosen=chosen, effects=effects, swaps=others, written=written,
+        question=question, target=target, contrast=asked.contrast, words=words, observed=observed, reference=ranked,
+        language=corpus.language, output_words=found, chosen=chosen, effects=effects, swaps=others, written=written,
     ), thresholds=thresholds, seconds=time.perf_counter() - started)
     report(Progress("done"))
     return evidence

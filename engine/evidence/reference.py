@@ -24,17 +24,18 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from engine import attention, edits, glyphs, run, summaries, text
+from engine import attention, edits, run, summaries, text
+from engine.evidence import corpus as corpora
+from engine.evidence.corpus import Corpus
 from engine.limits import Limits
 from engine.run import Live, Report
 from engine.types import Progress, Stream, Token
 
-CORPUS = Path(__file__).resolve().parents[2] / "assets" / "corpus"
-LANGUAGES = ("zh", "en")
 #: Changes with what the file holds, so that an older one is not read.
 FORMAT = 1
 #: What the patterns of one stream may take; a model with many heads is measured on fewer sentences.
@@ -45,11 +46,14 @@ REFERENCE_RUNS = 2_000
 MIN_WINDOWS = 200
 #: Tokens that an encoder–decoder may write for a reference sentence.
 NEW_TOKENS = 48
-#: References kept in memory.
+#: References, and corpora, kept in memory.
 KEPT = 4
 _STATES = ("patterns", "visible", "rows", "columns", "shape")
 
 log = logging.getLogger(__name__)
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def cache_folder() -> Path:
@@ -180,45 +184,47 @@ class References:
 
     def __init__(self, folder: Path) -> None:
         self._folder = Path(folder)
-        self._kept: OrderedDict[str, Reference] = OrderedDict()
+        self._references: OrderedDict[str, Reference] = OrderedDict()
+        self._corpora: OrderedDict[tuple[str, str, str], Corpus] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, live: Live, stream: Stream, language: str, *, report: Report, limits: Limits) -> Reference:
+    def corpus(self, live: Live, language: str) -> Corpus:
+        """The sentences of a language as the model reads them."""
+        key = live.name, live.revision, language
+        found = self._find(self._corpora, key)
+        return found or self._keep(self._corpora, key, corpora.read(live.tokenizer, language))
+
+    def get(self, live: Live, stream: Stream, corpus: Corpus, *, report: Report, limits: Limits) -> Reference:
         """The reference of one stream; computed, with progress, where it is not kept.
 
         Args:
             live: the model, held by the caller.
-            language: one of LANGUAGES.
+            corpus: of `corpus`.
             report: receives Progress("reference", sentences done, of how many).
         """
-        sentences = read_corpus(language)
-        tokenised = [text.tokenise(live.tokenizer, sentence) for sentence in sentences]
-        name = _name(live, stream, language, [each.ids for each in tokenised])
-        with self._lock:
-            if name in self._kept:
-                self._kept.move_to_end(name)
-                return self._kept[name]
-        shape = live.plan.shape[live.plan.streams.index(stream)]
-        found = load(self._folder / name, shape=shape)
+        name = _name(live, stream, corpus)
+        found = self._find(self._references, name)
         if found is None:
-            found = measure(live, stream, tokenised, report=report, limits=limits)
-            save(found, self._folder / name)
-        with self._lock:
-            self._kept[name] = found
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+            shape = live.plan.shape[live.plan.streams.index(stream)]
+            found = load(self._folder / name, shape=shape)
+            if found is None:
+                found = measure(live, stream, corpus.sentences, report=report, limits=limits)
+                save(found, self._folder / name)
+            self._keep(self._references, name, found)
         return found
 
+    def _find(self, kept: OrderedDict[K, V], key: K) -> V | None:
+        with self._lock:
+            if key in kept:
+                kept.move_to_end(key)
+            return kept.get(key)
 
-def read_corpus(language: str) -> tuple[str, ...]:
-    """The reference sentences of one of LANGUAGES."""
-    return tuple((CORPUS / f"{language}.txt").read_text(encoding="utf-8").split("\n")[:-1])
-
-
-def language_of(typed: str) -> str:
-    """The corpus that a text is compared with: "zh" where most of its letters are Han characters, else "en"."""
-    letters = [char for char in typed if char.isalpha()]
-    return "zh" if 2 * sum(glyphs.is_han(char) for char in letters) > len(letters) else "en"
+    def _keep(self, kept: OrderedDict[K, V], key: K, value: V) -> V:
+        with self._lock:
+            kept[key] = value
+            while len(kept) > KEPT:
+                kept.popitem(last=False)
+        return value
 
 
 def measure(live: Live, stream: Stream, tokenised: Sequence[text.Tokenised], *, report: Report,
@@ -311,10 +317,11 @@ def _decode(live: Live, ids: Sequence[int]) -> str:
     return live.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
 
 
-def _name(live: Live, stream: str, language: str, ids: list[tuple[int, ...]]) -> str:
+def _name(live: Live, stream: str, corpus: Corpus) -> str:
     """The file's name: everything that the patterns follow from."""
+    ids = [sentence.ids for sentence in corpus.sentences]
     content = repr((FORMAT, live.revision, live.dtype, stream, ids, REFERENCE_BYTES, REFERENCE_RUNS, NEW_TOKENS))
-    return f"{language}-{stream}-{hashlib.sha256(content.encode()).hexdigest()[:32]}.npz"
+    return f"{corpus.language}-{stream}-{hashlib.sha256(content.encode()).hexdigest()[:32]}.npz"
 
 
 def save(reference: Reference, path: Path) -> None:

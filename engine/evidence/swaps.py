@@ -17,8 +17,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from engine import errors, text, words
-from engine.evidence import places, reference
+from engine import errors, text
+from engine.evidence import places
+from engine.evidence.corpus import Corpus
 from engine.evidence.question import Question
 from engine.run import Live
 
@@ -48,18 +49,18 @@ class Swap:
     query: tuple[int, ...]
 
 
-def swaps(live: Live, question: Question, *, chosen: Sequence[str] | None, language: str) -> list[Swap]:
+def swaps(live: Live, question: Question, corpus: Corpus, *, chosen: Sequence[str] | None) -> list[Swap]:
     """The sentences to compare with: those chosen (or, without a choice, near ones), then random ones.
 
     Args:
+        corpus: where suggestions come from.
         chosen: words that a person wants in B's place; None means suggestions.
-        language: of the reference corpus.
 
     Raises:
         InvalidPrompt: a chosen word is empty, B itself, or melts into A's tokens.
     """
     found = [_chosen(live, question, word) for word in chosen or ()]
-    vocabulary = _vocabulary(live, question, language)
+    vocabulary = _vocabulary(question, corpus)
     used = {question.key.text.casefold(), *(swap.word.casefold() for swap in found)}
     if chosen is None:
         found += _first(live, question, _nearest(live, question, vocabulary), "near", N_NEAR, used)
@@ -123,19 +124,11 @@ def _first(live: Live, question: Question, candidates: Sequence[str], origin: Or
     return found
 
 
-def _vocabulary(live: Live, question: Question, language: str) -> list[tuple[str, tuple[int, ...]]]:
-    """Words of the reference corpus with their ids, of as many tokens as B, not of this sentence, each once."""
+def _vocabulary(question: Question, corpus: Corpus) -> list[tuple[str, tuple[int, ...]]]:
+    """Words of the corpus with their ids: of as many tokens as B, and not of this sentence."""
     present = {word.text.casefold().strip() for word in question.words}
-    found: dict[str, tuple[int, ...]] = {}
-    for sentence in reference.read_corpus(language):
-        tokenised = text.tokenise(live.tokenizer, sentence)
-        for word in words.group(tokenised.tokens, sentence):
-            shown = word.text.strip("␣ ")
-            if word.special or word.flag or word.end - word.start != len(question.key.positions):
-                continue
-            if shown.casefold() not in present and all(char.isalpha() for char in shown) and shown:
-                found.setdefault(shown, tokenised.ids[word.start:word.end])
-    return list(found.items())
+    length = len(question.key.positions)
+    return [(word, ids) for word, ids in corpus.words if len(ids) == length and word.casefold() not in present]
 
 
 def _nearest(live: Live, question: Question, vocabulary: list[tuple[str, tuple[int, ...]]]) -> list[str]:
