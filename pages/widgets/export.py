@@ -30,7 +30,7 @@ def offer(engine: LocalEngine, trace: Trace, shown: Shown, *, language: Language
     theme = st.context.theme.type or "light"
     with st.popover(_("Export"), icon=":material/download:"):
         if st.button(_("Draw PNG and SVG"), key="draw", icon=":material/image:"):
-            draw(shown.figure, name, theme, _)
+            _draw(shown.figure, name, theme, _)
         st.download_button(_("Head as HTML (opens offline)"), lambda: _html(engine, trace, shown, language, theme, _),
                            f"{name}.html", "text/html", on_click="ignore", key="html")
         if shown.weights is not None:
@@ -44,8 +44,7 @@ def offer(engine: LocalEngine, trace: Trace, shown: Shown, *, language: Language
                            on_click="ignore", key="grid-svg")
 
 
-def draw(figure: go.Figure, name: str, theme: str, _: Translate) -> None:
-    """Draws `figure` as PNG and SVG and offers both as files of that `name`; says so where no browser can draw."""
+def _draw(figure: go.Figure, name: str, theme: str, _: Translate) -> None:
     from kaleido.errors import ChromeNotFoundError
 
     figure = go.Figure(figure)
@@ -58,7 +57,7 @@ def draw(figure: go.Figure, name: str, theme: str, _: Translate) -> None:
                          "picture's own toolbar saves a PNG without it.").format(reason=type(error).__name__))
             return
     for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")):
-        st.download_button(kind.upper(), drawn[kind], f"{name}.{kind}", mime, on_click="ignore", key=f"save-{name}-{kind}")
+        st.download_button(kind.upper(), drawn[kind], f"{name}.{kind}", mime, on_click="ignore", key=f"save-{kind}")
 
 
 def _values(engine: LocalEngine, trace: Trace, shown: Shown) -> dict[str, object]:
