@@ -71,6 +71,11 @@ BY_CODE: dict[str, Texts] = {
         N_("{value}"),
         N_("Change that number."),
     ),
+    "config_not_understood": Texts(
+        N_("a config.json that transformers can use"),
+        N_("{detail}"),
+        N_("Paste the whole config.json of a text model that transformers knows."),
+    ),
     "no_cache": Texts(
         N_("a model that writes token by token, so that it keeps a cache"),
         N_("{model}, which writes nothing"),
@@ -310,6 +315,11 @@ BY_CODE: dict[str, Texts] = {
         N_("token ids below the {rows} rows of the model's embedding"),
         N_("a tokenizer with ids up to {highest}"),
         N_("Put the tokenizer that was trained with the model into its folder."),
+    ),
+    "walk_not_followed": Texts(
+        N_("a head whose projections, rotation and output projection can be made out"),
+        N_("one whose {part} cannot"),
+        N_("The steps of this model's heads cannot be shown; its maps can. Choose another model here."),
     ),
     "attention_not_interfaced": Texts(
         N_("all {wanted} attention maps to pass through transformers' attention interface"),
