@@ -14,7 +14,7 @@ import torch
 
 from .batches import encode_corpus
 from .corpus import gather
-from .finish import finish
+from .finish import finish, write_lexicon
 from .model import build_config, build_model, save_model
 from .tokenizer import build_lexicon, build_tokenizer
 from .train import Settings, choose_precision, train
@@ -60,6 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
         report=lambda line: print(line, flush=True),
     )
     save_model(options.output, model, weights, tokenizer)
+    write_lexicon(options.output, lexicon)
     metrics = finish(
         options.output, options.run, tokenizer, data, totals=totals, settings=asdict(settings) | {"dropout": DROPOUT}
     )

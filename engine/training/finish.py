@@ -23,6 +23,7 @@ from .evaluate import corpus_scores, sense_scores, translate
 from .handwritten import read_checks
 from .model import load_model, stored_names
 from .snapshots import GROUP, load_snapshot, save_snapshot
+from .tokenizer import Lexicon
 
 PROBE_PAIRS = 200  # development pairs translated at each snapshot
 LENGTHS = (0.8, 1.0, 1.2, 1.4)  # exponents of beam search's length normalisation that are tried
@@ -117,6 +118,12 @@ def write_snapshots(
         json.dumps({"note": note, "snapshots": entries}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
     )
     return entries
+
+
+def write_lexicon(folder: Path, lexicon: Lexicon) -> None:
+    """lexicon.json: which ids English output may use, and which characters only spell unknown words."""
+    entry = {"n_english": lexicon.n_english, "fallback_ids": lexicon.fallback}
+    (folder / "lexicon.json").write_text(json.dumps(entry) + "\n", encoding="utf-8")
 
 
 def finish(

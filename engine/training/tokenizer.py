@@ -42,10 +42,14 @@ _ENGLISH_WORD = re.compile(r"▁?[A-Za-z]+(?:'[a-z]+)?|▁?\d|▁?[^A-Za-z\d▁]
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Pieces and their scores (log-probabilities); the first `n_english` may appear in English output."""
+    """Pieces and their scores (log-probabilities); the first `n_english` may appear in English output.
+
+    `fallback` holds the ids of characters that are in the lexicon only to spell words that are not.
+    """
 
     pieces: tuple[tuple[str, float], ...]
     n_english: int
+    fallback: tuple[int, ...] = ()
 
 
 def split_word(word: str) -> list[str]:
@@ -109,7 +113,10 @@ def build_lexicon(pairs: Iterable[Pair]) -> Lexicon:
     for c in (c for c, n in characters.items() if n >= LEAST_CHARACTER):
         words.setdefault(c, max(floor, math.log(chinese.get(c, 0.5) / total_zh)) - CHARACTER_PENALTY)
     second = [(w, s) for w, s in sorted(words.items(), key=lambda item: (-item[1], item[0])) if w not in scores]
-    return Lexicon(tuple([(s, 0.0) for s in SPECIAL] + first + second), len(SPECIAL) + len(first))
+    pieces = [(s, 0.0) for s in SPECIAL] + first + second
+    rare = {c for c in characters if chinese.get(c, 0) < LEAST_COUNT and c not in WORDS and c not in scores}
+    fallback = tuple(i for i, (piece, _) in enumerate(pieces) if piece in rare)
+    return Lexicon(tuple(pieces), len(SPECIAL) + len(first), fallback)
 
 
 def build_tokenizer(lexicon: Lexicon) -> PreTrainedTokenizerFast:

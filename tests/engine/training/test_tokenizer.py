@@ -105,6 +105,12 @@ def test_it_loads_as_a_stock_tokenizer(tokenizer, tmp_path):
     assert (loaded.pad_token_id, loaded.eos_token_id, loaded.unk_token_id, loaded.bos_token_id) == (0, 1, 2, 3)
 
 
+def test_fallback_ids_are_characters_that_are_no_words(tokenizer, lexicon):
+    tokens = tokenizer.convert_ids_to_tokens(list(lexicon.fallback))
+    assert tokens and all(len(t) == 1 for t in tokens) and not {"吃", "花", "我", "。"} & set(tokens)
+    assert min(lexicon.fallback) >= lexicon.n_english
+
+
 def test_verb_object_compounds_are_split():
     assert (
         split_word("打电话") == ["打", "电话"] and split_word("下雨") == ["下", "雨"] and split_word("开始") == ["开始"]
