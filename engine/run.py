@@ -176,14 +176,16 @@ def write_batch(live: Live, sources: Sequence[tuple[int, ...]], *, limit: int,
 
     Args:
         sources: input ids, all of one length.
-        limit: most tokens to write.
+        limit: most tokens to write, as far as the model's context reaches.
         beams: sequences followed at once; None means the model's own number.
 
     Returns:
         The ids written, up to and with the first end; encoder–decoders' start with their start id.
     """
     ids = torch.tensor(sources, device=live.model.device)
-    config = _generation_config(live, limit)
+    bound = budget.n_ctx(live.model.config)
+    room = bound - (1 if live.family == "encoder-decoder" else ids.shape[1])
+    config = _generation_config(live, min(limit, room) if bound else limit)
     if beams is not None:
         config.update(num_beams=beams, early_stopping=False, length_penalty=1.0)
     with torch.inference_mode():
