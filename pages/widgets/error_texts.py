@@ -7,30 +7,11 @@ sources: every code has an entry, and an entry names only values that are there.
 
 from __future__ import annotations
 
-import string
-from dataclasses import dataclass
-
 from engine import errors
+from pages.widgets import evidence_errors
+from pages.widgets.texts import N_, Texts, placeholders
 
-
-def N_(message: str) -> str:
-    """Marks a text for the catalogue; it is translated where it is shown."""
-    return message
-
-
-@dataclass(frozen=True)
-class Texts:
-    """One error: what was expected, what came, what to do."""
-
-    expected: str
-    got: str
-    next_step: str
-
-
-def placeholders(texts: Texts) -> set[str]:
-    """The names in braces of all three texts."""
-    joined = "".join((texts.expected, texts.got, texts.next_step))
-    return {name for _text, name, _spec, _conversion in string.Formatter().parse(joined) if name}
+__all__ = ["BY_CODE", "N_", "NOTES", "Texts", "VALUES", "heading", "placeholders"]
 
 
 def heading(error: errors.EngineError) -> str:
@@ -381,13 +362,13 @@ BY_CODE: dict[str, Texts] = {
         N_("{order}"),
         N_("Choose one of the orders on the page."),
     ),
-}
+} | evidence_errors.BY_CODE
 
 #: Words that errors carry as values, by the name of the value; any other value is shown as it is.
 VALUES: dict[str, dict[str, str]] = {
     "what": {"text": N_("text"), "target": N_("target text"), "n_tokens": N_("tokens"), "n_steps": N_("steps")},
     "stream": {"encoder": N_("encoder"), "decoder": N_("decoder"), "cross": N_("cross")},
-}
+} | evidence_errors.VALUES
 
 NOTES: dict[str, str] = {
     "surrogates_replaced": N_("Half characters (lone surrogates) in the text were replaced by � before the run."),

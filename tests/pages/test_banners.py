@@ -47,7 +47,8 @@ def raised() -> list[tuple[str, str, set[str]]]:
         for function in ast.walk(tree):
             if isinstance(function, ast.FunctionDef) and "code" in (names := [a.arg for a in function.args.args]):
                 inner = [c for c in ast.walk(function) if isinstance(c, ast.Call) and code_of(c, None) is not None]
-                builders[function.name] = (names.index("code"), set().union(*map(names_of_numbers, inner)) - {"**"})
+                if inner:  # else its codes are of something else than errors
+                    builders[function.name] = (names.index("code"), set().union(*map(names_of_numbers, inner)) - {"**"})
         for call in ast.walk(tree):
             if not isinstance(call, ast.Call):
                 continue

@@ -1,0 +1,26 @@
+"""What tables of interface texts are made of: marked messages, and the three texts of an error. Knows no text."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+
+
+def N_(message: str) -> str:
+    """Marks a text for the catalogue; it is translated where it is shown."""
+    return message
+
+
+@dataclass(frozen=True)
+class Texts:
+    """One error: what was expected, what came, what to do."""
+
+    expected: str
+    got: str
+    next_step: str
+
+
+def placeholders(texts: Texts) -> set[str]:
+    """The names in braces of all three texts."""
+    joined = "".join((texts.expected, texts.got, texts.next_step))
+    return {name for _text, name, _spec, _conversion in string.Formatter().parse(joined) if name}
