@@ -1,0 +1,351 @@
+"""Pictures of evidence: four answers, each with its baseline in it, maps over heads, and rank correlations.
+
+It knows arrays and display strings, and returns Plotly figures; equal arrays
+give equal JSON. B's marks are in the accent colour, what they are compared with
+in grey. It does not know models, verdicts, or the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+
+from pages.figures import palette
+from pages.figures.frame import bare_layout, colour_bar, escape, isolate, shorten
+
+#: Heads drawn by `head_masses`; the rest is counted by the page.
+MOST_HEADS = 14
+#: Most numbers written into a map's cells.
+MOST_NUMBERS = 96
+#: What B is compared with.
+GREY = {"light": "#8a919e", "dark": "#8b93a1"}
+#: The second of two measures that stand side by side.
+SECOND = {"light": "#2f5bb7", "dark": "#7fa6f8"}
+
+_ROW = 25
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several heads taken as one: their mean mass and its baselines, and whether they attend."""
+
+    label: str
+    mass: float
+    uniform: float
+    offset: float
+    attend: bool
+
+
+def order_heads(mass: np.ndarray, attending: np.ndarray) -> list[tuple[int, int]]:
+    """(layer, head) of the heads that `head_masses` draws: attending ones first, then by mass, at most MOST_HEADS."""
+    flat = np.lexsort((-mass.ravel(), ~attending.ravel()))[:MOST_HEADS]
+    return [tuple(int(part) for part in np.unravel_index(at, mass.shape)) for at in flat]
+
+
+def head_masses(
+    mass: np.ndarray,
+    *,
+    uniform: np.ndarray,
+    offset: np.ndarray,
+    swap: np.ndarray,
+    attending: np.ndarray,
+    together: Together | None = None,
+    texts: Mapping[str, str],
+    theme: palette.Theme = "light",
+) -> go.Figure:
+    """Mass from A to B, a row a head, beside three baselines of the same head.
+
+    Args:
+        mass, uniform, offset, swap: (n_layers, n_heads) float; NaN baselines leave no mark.
+        attending: (n_layers, n_heads) bool; those heads' bars are filled, the others' hollow.
+        together: several heads as one, drawn as the last row; None for none.
+        texts: `mass`, `uniform`, `offset`, `swap`.
+    """
+    heads = order_heads(mass, attending)
+    labels, filled = [f"L{layer} H{head}" for layer, head in heads], [bool(attending[at]) for at in heads]
+    picked = {name: [float(values[at]) for at in heads]
+              for name, values in (("mass", mass), ("uniform", uniform), ("offset", offset), ("swap", swap))}
+    if together is not None:
+        labels.append(together.label)
+        filled.append(together.attend)
+        for name, value in (("mass", together.mass), ("uniform", together.uniform), ("offset", together.offset),
+                            ("swap", np.nan)):
+            picked[name].append(value)
+    rows = np.arange(len(labels))
+    picked = {name: np.array(values) for name, values in picked.items()}
+    fills = [palette.ACCENT[theme] if fill else "rgba(0,0,0,0)" for fill in filled]
+    figure = go.Figure(go.Bar(
+        x=picked["mass"], y=rows, orientation="h", name=escape(texts["mass"]), width=0.62,
+        marker={"color": fills, "line": {"width": 1.4, "color": palette.ACCENT[theme]}},
+        hovertemplate=f"%{{y}}<br>{escape(texts['mass'])} %{{x:.4f}}<extra></extra>",
+    ))
+    marks = (("uniform", "line-ns-open", 15, 2), ("offset", "diamond", 10, 1), ("swap", "x-thin-open", 9, 2))
+    for name, symbol, size, line in marks:
+        figure.add_trace(go.Scatter(
+            x=picked[name], y=rows, mode="markers", name=escape(texts[name]),
+            marker={"symbol": symbol, "size": size, "color": palette.TEXT[theme],
+                    "line": {"width": line, "color": palette.BACKGROUND[theme] if name == "offset"
+                             else palette.TEXT[theme]}},
+            hovertemplate=f"%{{y}}<br>{escape(texts[name])} %{{x:.4f}}<extra></extra>",
+        ))
+    top = max(0.05, *(float(values[np.isfinite(values)].max(initial=0.0)) for values in picked.values()))
+    _rows_layout(figure, labels, theme=theme, legend=True)
+    figure.update_xaxes(range=[0, min(1.02, 1.15 * top)])
+    return figure
+
+
+def word_flows(
+    words: Sequence[str],
+    *,
+    rollout: np.ndarray,
+    value: np.ndarray,
+    key: int | None,
+    rollout_uniform: float,
+    value_uniform: float,
+    texts: Mapping[str, str],
+    theme: palette.Theme = "light",
+) -> go.Figure:
+    """How much of each word could reach A: rollout and value-weighted share, a row a word.
+
+    Args:
+        words: display strings, n_words of them.
+        rollout, value: (n_words,) float.
+        key: index of B, whose row is marked and carries the uniform baselines; None for none.
+        rollout_uniform, value_uniform: what uniform heads would give to B.
+        texts: `rollout`, `value`, `uniform`.
+    """
+    figure = _paired_bars(words, (("rollout", rollout), ("value", value)), key=key, texts=texts, theme=theme,
+                          number=".4f")
+    if key is not None:
+        figure.add_trace(go.Scatter(
+            x=[rollout_uniform, value_uniform], y=[key - 0.19, key + 0.19], mode="markers",
+            name=escape(texts["uniform"]),
+            marker={"symbol": "line-ns-open", "size": 13, "color": palette.TEXT[theme], "line": {"width": 2}},
+            hovertemplate=f"{escape(texts['uniform'])} %{{x:.4f}}<extra></extra>",
+        ))
+    _rows_layout(figure, words, theme=theme, legend=True, bold=key, row=36)
+    figure.update_xaxes(rangemode="tozero")
+    return figure
+
+
+def word_effects(
+    words: Sequence[str],
+    *,
+    cut: np.ndarray,
+    hide: np.ndarray,
+    key: int | None,
+    texts: Mapping[str, str],
+    theme: palette.Theme = "light",
+) -> go.Figure:
+    """What the output loses when an edge is cut or a word hidden, a row a word: B beside every other word.
+
+    Args:
+        words: display strings, n_words of them.
+        cut, hide: (n_words,) Δ log-probability, nats; NaN leaves no bar.
+        key: index of B.
+        texts: `cut`, `hide`, `delta` (the axis).
+    """
+    figure = _paired_bars(words, (("cut", cut), ("hide", hide)), key=key, texts=texts, theme=theme, number="+.4f")
+    _rows_layout(figure, words, theme=theme, legend=True, bold=key, row=36)
+    _zero_line(figure, theme)
+    figure.update_xaxes(title={"text": escape(texts["delta"])})
+    return figure
+
+
+def layer_effects(
+    effects: np.ndarray,
+    *,
+    everywhere: float,
+    control: float,
+    texts: Mapping[str, str],
+    theme: palette.Theme = "light",
+) -> go.Figure:
+    """The cut in one layer at a time and in all of them, with the controls' median size as a band around zero.
+
+    Args:
+        effects: (n_layers,) Δ log-probability, nats.
+        everywhere: the same of all layers at once.
+        control: median |Δ| of the same cut, all layers, to the other words.
+        texts: `layer` with `{layer}`, `everywhere`, `control`, `delta`.
+    """
+    labels = [texts["layer"].format(layer=layer) for layer in range(len(effects))] + [texts["everywhere"]]
+    values = np.append(np.asarray(effects, dtype=float), everywhere)
+    figure = go.Figure(go.Bar(
+        x=values, y=np.arange(len(values)), orientation="h", width=0.6, name=escape(texts["delta"]), showlegend=False,
+        marker={"color": palette.ACCENT[theme], "opacity": [0.6] * len(effects) + [1.0]},
+        texttemplate="%{x:+.3f}", textposition="outside", cliponaxis=False,
+        hovertemplate="%{y}<br>%{x:+.4f}<extra></extra>",
+    ))
+    figure.add_shape({"type": "rect", "x0": -control, "x1": control, "y0": 0, "y1": 1, "yref": "paper",
+                      "fillcolor": GREY[theme], "opacity": 0.25, "line": {"width": 0}, "layer": "below"})
+    # A shape has no entry in the legend; an empty trace lends it one.
+    figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=escape(texts["control"]),
+                                marker={"symbol": "square", "size": 11, "color": GREY[theme], "opacity": 0.5}))
+    _rows_layout(figure, labels, theme=theme, legend=True)
+    _zero_line(figure, theme)
+    low, high = min(-control, float(np.nanmin(values))), max(control, float(np.nanmax(values)))
+    room = 0.28 * max(high - low, 1e-3)
+    figure.update_xaxes(range=[low - room, high + room], title={"text": escape(texts["delta"])})
+    return figure
+
+
+def replacement_effects(
+    labels: Sequence[str],
+    *,
+    deltas: np.ndarray,
+    changed: Sequence[bool | None],
+    texts: Mapping[str, str],
+    theme: palette.Theme = "light",
+) -> go.Figure:
+    """B replaced: Δ log-probability of the measured output, a row a sentence, beside the original's zero.
+
+    Args:
+        labels: display strings, the original's first.
+        deltas: (n,) nats; the first is the original's 0.
+        changed: for each, whether the output changed; None where none was written.
+        texts: `changed`, `kept`, `baseline`, `delta`.
+    """
+    figure = go.Figure()
+    rows = np.arange(len(labels))
+    groups = (("changed", True, palette.ACCENT[theme]), ("kept", False, SECOND[theme]), ("baseline", None, GREY[theme]))
+    for name, state, colour in groups:
+        here = [at for at in rows if changed[at] is state]
+        if here:
+            figure.add_trace(go.Bar(
+                x=np.asarray(deltas, dtype=float)[here], y=here, orientation="h", width=0.6, name=escape(texts[name]),
+                marker={"color": colour}, texttemplate="%{x:+.2f}", textposition="outside", cliponaxis=False,
+                hovertemplate="%{y}<br>%{x:+.4f}<extra></extra>",
+            ))
+    _rows_layout(figure, labels, theme=theme, legend=True, bold=0)
+    _zero_line(figure, theme)
+    low, high = min(0.0, float(np.nanmin(deltas))), max(0.0, float(np.nanmax(deltas)))
+    room = 0.22 * max(high - low, 1e-3)
+    figure.update_xaxes(range=[low - room, high + room], title={"text": escape(texts["delta"])})
+    return figure
+
+
+def head_map(
+    values: np.ndarray,
+    *,
+    texts: Mapping[str, str],
+    title: str = "",
+    limit: float | None = None,
+    outlined: np.ndarray | None = None,
+    theme: palette.Theme = "light",
+) -> go.Figure:
+    """A signed number for each head, layers downwards: 0 has the page's colour, the two signs have a hue each.
+
+    Args:
+        values: (n_layers, n_heads) float; NaN grey.
+        texts: `layer`, `head`, `value`.
+        limit: the value of the strongest colour; None takes the largest |value|.
+        outlined: (n_layers, n_heads) bool, heads to frame.
+    """
+    figure = _matrix(
+        values, rows=[str(at) for at in range(values.shape[0])], columns=[str(at) for at in range(values.shape[1])],
+        limit=limit or _largest(values), title=title, bar=texts["value"], theme=theme,
+        hover=f"{escape(texts['layer'])} %{{y}}, {escape(texts['head'])} %{{x}}<br>%{{z:+.4f}}<extra></extra>",
+    )
+    figure.update_xaxes(title={"text": escape(texts["head"]), "standoff": 4}, side="top")
+    figure.update_yaxes(title={"text": escape(texts["layer"]), "standoff": 4})
+    for layer, head in np.argwhere(outlined) if outlined is not None else ():
+        figure.add_shape({"type": "rect", "x0": head - 0.47, "x1": head + 0.47, "y0": layer - 0.47, "y1": layer + 0.47,
+                          "line": {"color": palette.ACCENT[theme], "width": 2.5}})
+    return figure
+
+
+def correlation_table(
+    spearman: np.ndarray,
+    *,
+    kendall: np.ndarray,
+    names: Sequence[str],
+    title: str = "",
+    bar: str,
+    theme: palette.Theme = "light",
+) -> go.Figure:
+    """Rank correlations of every pair of measures: Spearman in the cells, Kendall's tau-b in the hover.
+
+    Args:
+        spearman, kendall: (n_measures, n_measures) float64; NaN grey.
+        names: of the measures.
+        bar: what the colour means.
+    """
+    figure = _matrix(
+        spearman, rows=names, columns=names, limit=1.0, title=title, bar=bar, theme=theme, digits=2, extra=kendall,
+        hover="%{y} · %{x}<br>ρ = %{z:+.3f}, τ = %{customdata:+.3f}<extra></extra>",
+    )
+    figure.update_xaxes(side="top", tickangle=-35)
+    return figure
+
+
+def _paired_bars(words: Sequence[str], measures: Sequence[tuple[str, np.ndarray]], *, key: int | None,
+                 texts: Mapping[str, str], theme: palette.Theme, number: str) -> go.Figure:
+    """Two measures of each word as bars above each other; B's are solid, the other words' pale."""
+    figure, rows = go.Figure(), np.arange(len(words))
+    pale = [1.0 if at == key else 0.45 for at in rows]
+    styles = zip(measures, (palette.ACCENT[theme], SECOND[theme]), (-0.19, 0.19), strict=True)
+    for (name, values), colour, shift in styles:
+        figure.add_trace(go.Bar(
+            x=np.asarray(values, dtype=float), y=rows + shift, orientation="h", name=escape(texts[name]), width=0.36,
+            text=[escape(word) for word in words], textposition="none", marker={"color": colour, "opacity": pale},
+            hovertemplate=f"%{{text}}<br>{escape(texts[name])} %{{x:{number}}}<extra></extra>",
+        ))
+    return figure
+
+
+def _matrix(values: np.ndarray, *, rows: Sequence[str], columns: Sequence[str], limit: float, title: str, bar: str,
+            theme: palette.Theme, hover: str, digits: int = 3, extra: np.ndarray | None = None) -> go.Figure:
+    numbers = {"texttemplate": f"%{{z:+.{digits}f}}", "textfont": {"size": 11}} if values.size <= MOST_NUMBERS else {}
+    if numbers and np.isnan(values).any():
+        shown = np.where(np.isnan(values), "", np.char.mod(f"%+.{digits}f", values))
+        numbers = {"text": shown, "texttemplate": "%{text}", "textfont": {"size": 11}}
+    figure = go.Figure(go.Heatmap(
+        z=np.asarray(values, dtype=float), x=np.arange(len(columns)), y=np.arange(len(rows)), customdata=extra,
+        zmin=-limit, zmax=limit, colorscale=palette.plotly_difference_scale(theme), colorbar=colour_bar(bar),
+        xgap=1, ygap=1, hoverongaps=False, hovertemplate=hover, **numbers,
+    ))
+    plain = {"showgrid": False, "zeroline": False, "ticks": "", "automargin": True, "tickmode": "array",
+             "fixedrange": True}
+    cell = max(14, min(34, 480 // max(1, len(rows))))
+    figure.update_layout(
+        **bare_layout(title=title, theme=theme),
+        xaxis={**plain, "tickvals": np.arange(len(columns)),
+               "ticktext": [escape(shorten(name, 26)) for name in columns]},
+        yaxis={**plain, "tickvals": np.arange(len(rows)), "ticktext": [escape(shorten(name, 26)) for name in rows],
+               "autorange": "reversed"},
+        height=int(cell * len(rows) + 150 + (36 if title else 0)),
+    )
+    figure.update_layout(plot_bgcolor=palette.MASKED[theme] if np.isnan(values).any() else "rgba(0,0,0,0)")
+    return figure
+
+
+def _largest(values: np.ndarray) -> float:
+    # Where nothing differs a scale still needs two ends.
+    return (float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0) or 1.0
+
+
+def _zero_line(figure: go.Figure, theme: palette.Theme) -> None:
+    figure.add_vline(x=0, line={"color": palette.TEXT[theme], "width": 1})
+
+
+def _rows_layout(figure: go.Figure, labels: Sequence[str], *, theme: palette.Theme, legend: bool,
+                 bold: int | None = None, row: int = _ROW) -> None:
+    ticks = [isolate(escape(shorten(label, 30))) for label in labels]
+    if bold is not None and bold < len(ticks):
+        ticks[bold] = f"<b>{ticks[bold]}</b>"
+    layout = bare_layout(title="", theme=theme) | {
+        "showlegend": legend, "barmode": "overlay",
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "font": {"size": 12},
+                   "itemclick": False, "itemdoubleclick": False},
+        "margin": {"l": 8, "r": 8, "t": 44, "b": 44, "pad": 4},
+    }
+    figure.update_layout(
+        **layout,
+        xaxis={"zeroline": False, "gridcolor": "rgba(128,128,128,0.18)", "fixedrange": True, "automargin": True},
+        yaxis={"tickmode": "array", "tickvals": np.arange(len(labels)), "ticktext": ticks, "automargin": True,
+               "range": [len(labels) - 0.5, -0.5], "showgrid": False, "zeroline": False, "fixedrange": True},
+        height=100 + row * max(2, len(labels)),
+    )
