@@ -14,6 +14,7 @@ _ = language.translator(language.choose())
 page = st.navigation(
     [
         st.Page("pages/attention.py", title=_("Attention"), url_path="attention", default=True),
+        st.Page("pages/evidence.py", title=_("Evidence"), url_path="evidence"),
     ],
     position="top",
 )

@@ -1,0 +1,108 @@
+"""Runs a question and shows how far it is; keeps the answers given last.
+
+It waits outside of the model's slot and only reads the engine's progress. The
+same question asked again, by anyone, is answered from memory: evidence is a
+plain value of its question.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from concurrent import futures
+from concurrent.futures import Future
+
+import streamlit as st
+
+from engine import Evidence, LocalEngine, Progress
+from pages.widgets import banners
+from pages.widgets.evidence_question import Question
+from pages.widgets.language import Translate
+
+#: Seconds between two looks at the progress, and before the first is shown.
+TICK, PATIENCE = 0.1, 0.15
+#: Answers kept.
+KEPT = 128
+
+
+class Asked:
+    """A question under way: its future, and its progress as the worker last reported it."""
+
+    def __init__(self) -> None:
+        self.progress = Progress("queued")
+        self.future: Future[Evidence] | None = None
+
+    def report(self, progress: Progress) -> None:
+        """Called by the worker."""
+        self.progress = progress
+
+
+class Answers:
+    """Questions under way and answered, for all sessions of this process."""
+
+    def __init__(self) -> None:
+        self._asked: OrderedDict[Question, Asked] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def ask(self, engine: LocalEngine, question: Question) -> Asked:
+        """Begin `question`, or join the one under way or answered.
+
+        Raises:
+            EngineError: what can be told at once.
+        """
+        with self._lock:
+            if question in self._asked:
+                self._asked.move_to_end(question)
+                return self._asked[question]
+        asked = Asked()
+        asked.future = engine.start_evidence(
+            question.prompt, question.query, question.key, contrast=question.contrast, query_in=question.query_in,
+            output_word=question.output_word, replacements=question.replacements, on_progress=asked.report)
+        with self._lock:
+            self._asked[question] = asked
+            while len(self._asked) > KEPT:
+                self._asked.popitem(last=False)
+        asked.future.add_done_callback(lambda future: self._forget_failed(question, future))
+        return asked
+
+    def _forget_failed(self, question: Question, future: Future) -> None:
+        if future.cancelled() or future.exception() is not None:
+            with self._lock:
+                self._asked.pop(question, None)
+
+
+@st.cache_resource(show_spinner=False)
+def answers() -> Answers:
+    """The one store of this process."""
+    return Answers()
+
+
+def run(engine: LocalEngine, question: Question, _: Translate) -> Evidence | None:
+    """The evidence for `question`, with progress while it is gathered; None after an error, which is shown."""
+    place = st.empty()
+    with banners.guard(_):
+        try:
+            asked = answers().ask(engine, question)
+            wait = PATIENCE
+            while not futures.wait([asked.future], wait).done:
+                _show(place, asked.progress, _)
+                wait = TICK
+            return asked.future.result()
+        finally:
+            place.empty()
+    return None
+
+
+def _show(place, progress: Progress, _: Translate) -> None:
+    stages = {
+        "queued": _("Waiting for the model"), "downloading": _("Downloading"), "loading": _("Loading the model"),
+        "probing": _("Checking its maps against eager attention"),
+        "reference": _("Reading the reference sentences, once for this model"),
+        "cutting": _("Cutting edges and running again"), "replacing": _("Putting other words in B's place"),
+        "done": _("Done"),
+    }
+    label = stages.get(progress.stage, progress.stage)
+    if progress.total:
+        place.progress(min(1.0, progress.done / progress.total), text=f"{label}: {progress.done} / {progress.total}")
+    else:
+        place.markdown(f"{label} …")

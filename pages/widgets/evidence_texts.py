@@ -1,0 +1,199 @@
+"""Evidence in plain words: the sentence of the verdict, its reasons, its thresholds; in the interface's language.
+
+It turns codes and numbers into sentences and measures nothing. What is shown
+as Markdown is escaped here; numbers always carry their sign and unit.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from engine import Evidence
+from engine.evidence_types import Reason, Thresholds
+from pages.widgets.banners import escape
+from pages.widgets.error_texts import N_
+from pages.widgets.language import Translate
+
+#: Verdict → its short name, and the colour of its badge.
+NAMES = {
+    "attends and is used": (N_("attends and is used"), "green"),
+    "attends but is not used": (N_("attends but is not used"), "orange"),
+    "used without direct attention": (N_("used without direct attention"), "violet"),
+    "no evidence": (N_("no evidence"), "gray"),
+}
+
+_SENTENCES = {
+    "attends and is used": N_("**Yes.** {query} attends to {key}, and the output depends on it: {numbers}."),
+    "attends but is not used": N_("**It looks, but the output does not depend on it.** {query} attends to {key}, yet "
+                                  "neither cutting that edge nor hiding {key} costs the output enough to count: "
+                                  "{numbers}."),
+    "redundant": N_("**Not by this edge.** {query} attends to {key} and the output depends on {key}, yet it hardly "
+                    "suffers when that edge is cut; the information also comes another way: {numbers}."),
+    "ordinary": N_("**Used, though no look stands out.** The output depends on what {query} takes from {key}, but so "
+                   "much attention to a word in that place is nothing rare: {numbers}."),
+    "used without direct attention": N_("**Not by looking.** The output depends on {key}, but no head of {query} "
+                                        "stands out in looking at it; the information comes another way: {numbers}."),
+    "no evidence": N_("**No evidence.** No head of {query} stands out in looking at {key}, and taking {key} away does "
+                      "not cost the output enough to count: {numbers}."),
+}
+
+#: Reason code → its sentence, with the numbers it names; how each is written is decided by the number's name.
+REASONS = {
+    "head_attends": N_("Layer {layer}, head {head} gives it {mass} (uniform: {uniform}; this head at this distance: "
+                       "{offset}; p = {p}). Heads that attend: {heads}."),
+    "carriers_attend": N_("The heads that carry the cut's effect, layer {layer} head {head} foremost, together give it "
+                          "{mass} (uniform: {uniform}; at this distance: {offset}; one test, p = {p})."),
+    "only_positional": N_("The most is in layer {layer}, head {head}: {mass}, above uniform ({uniform}), but for this "
+                          "head so much at this distance (mean {offset}) is not rare enough to count (p = {p})."),
+    "no_head_attends": N_("The most is in layer {layer}, head {head}: {mass}, beside uniform {uniform} and {offset} at "
+                          "this distance (p = {p}). No head stands out."),
+    "flows": N_("Through all layers together {rollout} of the looking leads there (uniform heads: {uniform})."),
+    "cut_matters": N_("Cutting the edge: {delta} nats; cutting another word's: {control}. It matters."),
+    "cut_within_controls": N_("Cutting the edge: {delta} nats; cutting another word's does as much: {control}."),
+    "cut_too_small": N_("Cutting the edge: {delta} nats, too little to matter (another word's: {control})."),
+    "cut_raises": N_("Cutting the edge makes the output more likely: {delta} nats (another word's: {control})."),
+    "hide_matters": N_("Hiding the word from everyone: {delta} nats; another word: {control}. It matters."),
+    "hide_within_controls": N_("Hiding the word from everyone: {delta} nats; another word does as much: {control}."),
+    "hide_too_small": N_("Hiding the word from everyone: {delta} nats, too little to matter (another: {control})."),
+    "hide_raises": N_("Hiding the word from everyone makes the output more likely: {delta} nats (another: {control})."),
+    "replacing_changes": N_("Replacing it changed the output in {changed} of {tried} tries (mean {delta} nats)."),
+    "replacing_changes_nothing": N_("Replacing it never changed the output in {tried} tries (mean {delta} nats)."),
+    "edge_redundant": N_("It attends and the word matters, but the edge alone ({cut} nats) is not the road: hiding the "
+                         "word costs {hide}. Other words carry its information too."),
+    "ordinary_edge_used": N_("The edge matters ({delta} nats), yet so much attention to a word in that place is "
+                             "nothing rare."),
+    "patch_agrees": N_("Its vector taken from the sentences with the other words: {delta} nats. The vector alone "
+                       "carries the word's information."),
+    "judged_by_margin": N_("Judged on the margin of {word} over {contrast}, which is cleaner than one probability."),
+    "output_words_disagree": N_("Cutting points at {by_cut} as the output word, cross-attention at {by_attention}: "
+                                "choose the one you mean."),
+    "first_of_several": N_("{text} stands in the text {occurrences} times; this is the one chosen, the first if none "
+                           "was."),
+    "widened": N_("The model reads {text} as one piece, so all of it was taken."),
+    "reference_too_small": N_("With so many heads one alone cannot be significant: the smallest p here is "
+                              "{p_smallest}, {needed} would be needed."),
+    "attention_of_masked_query": N_("The looking word is masked in this run, so the attention is that of the mask in "
+                                    "its place."),
+}
+
+_SIGNED = {"delta", "cut", "hide"}
+
+_THRESHOLDS = {
+    "false_discovery": N_("false discoveries allowed among the heads called significant (Benjamini–Hochberg)"),
+    "carriers_p": N_("largest p of the one test of the heads that carry the cut's effect, taken together"),
+    "over_uniform": N_("a head's mass, at least so many times the uniform mass"),
+    "over_offset": N_("a head's mass, at least so much above its mean mass at this distance"),
+    "cut_nats": N_("nats that cutting the edge must cost"),
+    "cut_over_controls": N_("times the median effect of cutting the edges to the other words"),
+    "hide_nats": N_("nats that hiding the word from everyone must cost"),
+    "hide_over_controls": N_("times the median effect of hiding the other words"),
+}
+
+
+def sentence(evidence: Evidence, _: Translate) -> str:
+    """The verdict as one sentence of Markdown, with the three numbers that carry it."""
+    codes = {reason.code for reason in evidence.reasons}
+    kind = evidence.verdict
+    if kind == "used without direct attention":
+        kind = ("redundant" if "edge_redundant" in codes else
+                "ordinary" if "ordinary_edge_used" in codes else kind)
+    return _(_SENTENCES[kind]).format(
+        query=quoted(evidence.query.text, _), key=quoted(evidence.key.text, _), numbers=three_numbers(evidence, _))
+
+
+def three_numbers(evidence: Evidence, _: Translate) -> str:
+    """The strongest head's mass, the cut edge and the hidden word, each beside what it is compared with."""
+    cut, controls, hide, hide_controls = judged(evidence)
+    told = _("{looks}; cutting that edge in all heads moves {target} by {cut} nats (other words: {control}); hiding "
+             "{key} from everyone moves it by {hide} nats (other words: {hidden})")
+    return told.format(
+        looks=_looks(evidence, _), target=measured(evidence, _), cut=f"**{signed(cut)}**", control=plain(controls),
+        key=quoted(evidence.key.text, _), hide=f"**{signed(hide)}**", hidden=plain(hide_controls))
+
+
+def _looks(evidence: Evidence, _: Translate) -> str:
+    """The mass that the verdict rests on: the strongest head's, or that of the carriers together."""
+    if evidence.carriers_attend and not evidence.attending.any():
+        return _("the heads that carry it together give it {mass} (usual at this distance: {usual})").format(
+            mass=f"**{plain(evidence.carriers_mass)}**", usual=plain(evidence.carriers_offset))
+    layer, head = strongest_head(evidence)
+    mass, usual = evidence.attention[layer, head], evidence.baseline_offset[layer, head]
+    told = _("its strongest head, layer {layer} head {head}, gives it {mass} (usual at this distance: {usual})")
+    if not np.isfinite(usual):
+        usual = evidence.baseline_uniform[layer, head]
+        told = _("its strongest head, layer {layer} head {head}, gives it {mass} (uniform: {usual})")
+    return told.format(layer=layer, head=head, mass=f"**{plain(mass)}**", usual=plain(usual))
+
+
+def measured(evidence: Evidence, _: Translate) -> str:
+    """What the deltas are of, as Markdown: the output's word, or its margin over the contrast."""
+    if evidence.contrast is None:
+        return quoted(evidence.target, _)
+    return _("the margin of {target} over {contrast}").format(
+        target=quoted(evidence.target, _), contrast=quoted(evidence.contrast, _))
+
+
+def strongest_head(evidence: Evidence) -> tuple[int, int]:
+    """(layer, head) with the most mass among those that attend, or among all."""
+    among = evidence.attending if evidence.attending.any() else np.ones_like(evidence.attending)
+    at = np.unravel_index(np.argmax(np.where(among, evidence.attention, -1.0)), evidence.attention.shape)
+    return int(at[0]), int(at[1])
+
+
+def judged(evidence: Evidence) -> tuple[float, float, float, float]:
+    """Cut Δ, median |Δ| of its controls, hide Δ, median |Δ| of its: on the margin where there is a contrast."""
+    if evidence.contrast is None:
+        deltas = (evidence.delta_logprob, evidence.control_deltas, evidence.hide_delta, evidence.hide_control_deltas)
+    else:
+        deltas = (evidence.margin_delta, evidence.margin_control_deltas, evidence.margin_hide_delta,
+                  evidence.margin_hide_control_deltas)
+    cut, cut_controls, hide, hide_controls = deltas
+    return cut, median_size(cut_controls), hide, median_size(hide_controls)
+
+
+def median_size(controls: tuple[tuple[str, float], ...]) -> float:
+    """Median |Δ| of (word, Δ) pairs; 0 without any."""
+    sizes = [abs(delta) for _word, delta in controls if math.isfinite(delta)]
+    return float(np.median(sizes)) if sizes else 0.0
+
+
+def reasons(evidence: Evidence, _: Translate) -> list[str]:
+    """Every reason as a sentence of Markdown, in the order of the evidence."""
+    return [explain(reason, _) for reason in evidence.reasons]
+
+
+def explain(reason: Reason, _: Translate) -> str:
+    """One reason as Markdown."""
+    return _(REASONS[reason.code]).format(**{name: _spoken(name, value, _) for name, value in reason.numbers})
+
+
+def thresholds(values: Thresholds, _: Translate) -> list[tuple[str, str]]:
+    """(number, what it bounds) of every threshold, plain text."""
+    return [(f"{getattr(values, name):g}", _(text)) for name, text in _THRESHOLDS.items()]
+
+
+def quoted(text: str, _: Translate) -> str:
+    """A person's or a model's words inside a sentence of Markdown."""
+    return _('"{text}"').format(text=escape(text))
+
+
+def signed(value: float) -> str:
+    """A difference: sign, two digits and a real minus; "–" for none."""
+    return "–" if not math.isfinite(value) else f"{value:+.2f}".replace("-", "−")
+
+
+def plain(value: float) -> str:
+    """A mass or a size: two digits; "–" for none."""
+    return "–" if not math.isfinite(value) else f"{value:.2f}"
+
+
+def _spoken(name: str, value: float | int | str, _: Translate) -> str:
+    if isinstance(value, str):
+        return quoted(value, _)
+    if isinstance(value, int):
+        return str(value)
+    if name.startswith("p") or name == "needed":
+        return f"{value:.2g}"
+    return signed(value) if name in _SIGNED else plain(value)
