@@ -1,0 +1,143 @@
+"""Evidence in words: every code and verdict has its sentence, in both languages, with the engine's own numbers."""
+
+from __future__ import annotations
+
+import json
+import string
+from dataclasses import fields, replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from engine.evidence_types import REASONS, THRESHOLDS, VERDICTS, Reason
+from pages.widgets import evidence_panels, evidence_report, evidence_texts, language
+from tests.evidence_value import make, with_contrast
+
+LANGUAGES = [language.translator(each) for each in language.LANGUAGES]
+VALUES = {"layer": 1, "head": 2, "heads": 3, "changed": 1, "tried": 4, "occurrences": 2, "text": "a", "word": "b",
+          "contrast": "c", "by_cut": "d", "by_attention": "e"}
+
+
+@pytest.mark.parametrize("code", REASONS)
+def test_every_reason_has_a_sentence_of_its_numbers(code):
+    named = {name for _text, name, _spec, _conversion in string.Formatter().parse(evidence_texts.REASONS[code]) if name}
+    assert named <= set(REASONS[code])
+    reason = Reason(code, tuple((name, VALUES.get(name, -.25)) for name in REASONS[code]))
+    said = [evidence_texts.explain(reason, _) for _ in LANGUAGES]
+    assert all(said) and said[0] != said[1]
+
+
+def test_no_sentence_for_what_does_not_exist():
+    assert set(evidence_texts.REASONS) == set(REASONS) and set(evidence_texts.NAMES) == set(VERDICTS)
+
+
+@pytest.mark.parametrize("_", LANGUAGES)
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_every_verdict_is_a_sentence_with_its_three_numbers(verdict, _):
+    evidence = make(verdict=verdict)
+    said = evidence_texts.sentence(evidence, _)
+    for number in ("**0.61**", "**−0.83**", "**−2.40**", "0.04", "0.31"):
+        assert number in said, number
+    assert "苹果" in said and "吃" in said and "apples" in said
+
+
+def test_the_sentence_of_an_indirect_use_says_which_kind():
+    plain = make(verdict="used without direct attention")
+    kinds = {evidence_texts.sentence(replace(plain, reasons=(*plain.reasons, *more)), LANGUAGES[1]).split("**")[1]
+             for more in ((), (Reason("edge_redundant", (("cut", -.1), ("hide", -2.0))),),
+                          (Reason("ordinary_edge_used", (("delta", -1.0),)),))}
+    assert len(kinds) == 3
+
+
+def test_carriers_speak_where_no_single_head_attends():
+    evidence = make(attending=np.zeros((3, 4), bool), carriers_mass=.47, carriers_offset=.11)
+    said = evidence_texts.sentence(evidence, LANGUAGES[1])
+    assert "**0.47**" in said and "0.11" in said and "**0.61**" not in said
+
+
+def test_with_a_contrast_the_numbers_are_the_margins():
+    said = evidence_texts.sentence(with_contrast(), LANGUAGES[1])
+    assert "**−1.66**" in said and "**−4.80**" in said and "−0.83" not in said and "Apple" in said
+
+
+def test_what_was_typed_is_never_markdown():
+    evidence = make(query=replace(make().query, text="**[x](y)** <b>"), target="`a` $b$")
+    said = evidence_texts.sentence(evidence, LANGUAGES[1])
+    assert r"\*\*\[x\]\(y\)\*\* \<b\>" in said and r"\`a\` \$b\$" in said
+
+
+def test_every_threshold_is_shown():
+    shown = evidence_texts.thresholds(THRESHOLDS, LANGUAGES[1])
+    assert [number for number, _text in shown] == [f"{getattr(THRESHOLDS, each.name):g}" for each in fields(THRESHOLDS)]
+
+
+@pytest.mark.parametrize(("evidence", "measure"), [
+    (make(), "logprob"), (with_contrast(), "margin"), (with_contrast(), "logprob"),
+    (make(replacements=(), patch_delta=float("nan")), "logprob"),
+    (make(stream="cross", words=tuple(word for word in make().words if word.role != "query")), "logprob"),
+    (make(delta_by_head=np.zeros((3, 4), np.float32), attending=np.zeros((3, 4), bool)), "logprob"),
+])
+@pytest.mark.parametrize("_", LANGUAGES)
+def test_panels_stand_in_their_order_with_words_and_pictures(evidence, measure, _):
+    panels = evidence_panels.panels(evidence, measure=measure, theme="dark", _=_)
+    assert [panel.name for panel in panels] == ["attends", "flows", "used", "needed", "heads", "rankings"]
+    assert all(panel.title and panel.answer and panel.pictures for panel in panels)
+    names = [picture.name for panel in panels for picture in panel.pictures]
+    assert len(set(names)) == len(names) and all(picture.alt for panel in panels for picture in panel.pictures)
+    assert "nan" not in " ".join(panel.answer + panel.note for panel in panels)
+
+
+def test_effects_on_the_margin_are_the_margins():
+    evidence = with_contrast()
+    plain, margin = (evidence_panels.effects(evidence, measure=measure, _=LANGUAGES[1])
+                     for measure in evidence_panels.MEASURES)
+    assert (plain.cut, margin.cut) == (-.83, -1.66) and (plain.control, margin.control) == (.04, .08)
+    np.testing.assert_array_equal(margin.by_head, evidence.margin_delta_by_head)
+    np.testing.assert_allclose(margin.word_cut[:3], 2 * plain.word_cut[:3])
+
+
+def test_json_holds_every_field_and_reads_back():
+    evidence = make()
+    given = json.loads(evidence_report.json(evidence, with_contrast()))
+    assert set(given["evidence"]) == {each.name for each in fields(evidence)}
+    np.testing.assert_allclose(given["evidence"]["attention"], evidence.attention, rtol=1e-6)
+    assert given["evidence"]["margin"] is None and given["compared_with"]["margin"] == 4.2
+    assert given["evidence"]["words"][2] == {
+        "text": "吃", "span": [3, 4], "role": "key", "attention": .22, "attention_max": .61, "rollout": .18,
+        "value": .25, "cut": -.83, "hide": -2.4, "cut_margin": None, "hide_margin": None}
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would fetch, the words it would show, and the charts' places."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.fetched, self.charts, self.shown, self._in_script = [], 0, "", False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.fetched += [value for name, value in attributes if name in ("src", "href")]
+        self.charts += ("class", "plotly-graph-div") in attributes
+        self._in_script = tag == "script"
+
+    def handle_endtag(self, tag):
+        self._in_script = False
+
+    def handle_data(self, data):
+        self.shown += "" if self._in_script else data
+
+
+@pytest.mark.parametrize("spoken", language.LANGUAGES)
+def test_report_holds_everything_and_asks_nobody(spoken):
+    _ = language.translator(spoken)
+    hostile = make(source="<script>alert(1)</script>", target="</script>")
+    page = evidence_report.html(hostile, with_contrast(), measure="logprob", language=spoken, theme="light", _=_)
+    read = Reader(page)
+    assert read.fetched == ["data:,"]
+    assert read.charts == 9, "seven pictures, and two maps of the difference"
+    assert len(page) > 1_000_000, "Plotly's own script is inside"
+    assert "<script>alert(1)" not in page
+    for text in ("−0.83", "−2.40", "I like to use Apple.", "<script>alert(1)</script>", _("How this was decided"),
+                 _("Side by side")):
+        assert text in read.shown, text
