@@ -278,7 +278,8 @@ class Evidence:
         correlations: how far the measures rank those words alike.
 
         output_words: candidates to stand for A (encoder–decoder with A in the source), else empty.
-        output_word: index of the one measured, or None.
+        output_word: index of the one measured, or None: chosen, else found by cutting, else (where cutting costs no
+            word anything) by cross-attention.
         output_word_by_cut, output_word_by_attention: index of the one that each way finds, or None.
         output_word_chosen: the person chose it.
 

@@ -15,7 +15,7 @@ from engine.evidence import flows, statistics, verdict
 from engine.evidence import reference as references
 from engine.evidence.effects import Effects, Interventions
 from engine.evidence.flows import Observed
-from engine.evidence.outputs import by_attention, by_cut
+from engine.evidence.outputs import by_attention, by_cut, standing
 from engine.evidence.question import Question, Target, TextWord
 from engine.evidence.swaps import Swap
 from engine.evidence.verdict import Effect, reason
@@ -120,7 +120,7 @@ def assemble(findings: Findings, *, thresholds: Thresholds, seconds: float) -> E
         margin_hide_delta=float(margin.hide_words[key]),
         margin_hide_control_deltas=_named(words, margin.hide_words, key), margin_patch_delta=_mean(margin.patches),
         replacements=replacements, words=table, correlations=correlate(table), output_words=tuple(found),
-        output_word=None if not found else by_cut(found) if findings.chosen is None else findings.chosen,
+        output_word=None if not found else standing(found) if findings.chosen is None else findings.chosen,
         output_word_by_cut=by_cut(found) if found else None,
         output_word_by_attention=by_attention(found) if found else None,
         output_word_chosen=findings.chosen is not None, thresholds=thresholds, seconds=seconds,

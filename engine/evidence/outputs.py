@@ -2,8 +2,8 @@
 
 The word that stands for A is found by cutting (hide A from the decoder's
 cross-attention: whose probability falls most?) and by cross-attention at the
-row that predicts it (who looks at A most?). Cutting decides, both are kept. It
-does not know translations.
+row that predicts it (who looks at A most?). Cutting decides, unless it costs no
+word anything; both are kept. It does not know translations.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from engine.evidence.swaps import Swap
 from engine.evidence_types import OutputWord, Reference
 from engine.limits import Limits
 from engine.run import Live
+
+#: Losses below this, in nats, do not tell words apart.
+LEAST_LOSS = 0.01
 
 
 def output_words(live: Live, question: Question, observed: Observed, *, limits: Limits) -> list[OutputWord]:
@@ -60,7 +63,7 @@ def choose(question: Question, found: Sequence[OutputWord], wanted: Reference | 
         return question.target, None
     targets = candidates(question)
     if wanted is None:
-        return targets[by_cut(found)], None
+        return targets[standing(found)], None
     place = places.find(wanted, question.output, question.output_tokens, side="output")
     index = next((i for i, target in enumerate(targets) if set(target.rows) & set(place.positions)), None)
     if index is None:
@@ -74,6 +77,12 @@ def choose(question: Question, found: Sequence[OutputWord], wanted: Reference | 
 def by_cut(found: Sequence[OutputWord]) -> int:
     """The index of the word that loses most when A is hidden from the decoder."""
     return int(np.argmin([word.cut_delta for word in found]))
+
+
+def standing(found: Sequence[OutputWord]) -> int:
+    """The index of the word that stands for A: by cutting, or, where that costs no word anything, by attention."""
+    best = by_cut(found)
+    return best if found[best].cut_delta <= -LEAST_LOSS else by_attention(found)
 
 
 def by_attention(found: Sequence[OutputWord]) -> int:

@@ -32,6 +32,9 @@ import numpy as np
 from engine.evidence.statistics import benjamini_hochberg, empirical_p, odds_over_uniform
 from engine.evidence_types import REASONS, Reason, Thresholds, Verdict
 
+#: A smaller loss is rounding, nats.
+LEAST_LOSS = 1e-5
+
 
 @dataclass(frozen=True)
 class Attends:
@@ -101,7 +104,7 @@ def carriers(deltas: np.ndarray, mass: np.ndarray, uniform: np.ndarray, *, windo
         mass, uniform: (n_layers, n_heads).
         windows_mass, windows_uniform: (n_windows, n_layers, n_heads).
     """
-    losses = np.maximum(0.0, -deltas)
+    losses = np.where(deltas <= -LEAST_LOSS, -deltas, 0.0)
     if not losses.sum() > 0 or not len(windows_mass):
         return Carriers(np.zeros_like(losses), *[float("nan")] * 4)
     weights = losses / losses.sum()
