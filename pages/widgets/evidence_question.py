@@ -22,8 +22,7 @@ from pages.widgets.word_pair import Pair, clicked, word_pair
 #: What the address holds, beside the language.
 PERMALINK = (
     "model", "text", "target", "query", "query_at", "key", "key_at", "query_in", "contrast", "output_word", "instead",
-    "compare", "second", "second_query", "second_key",
-    "second_contrast", "second_model",
+    "compare", "second", "second_query", "second_key", "second_contrast", "second_model", "measure",
 )
 _SPAN = re.compile(r"(\d{1,6})-(\d{1,6})")
 _BETWEEN = re.compile(r"[,，、;；]")

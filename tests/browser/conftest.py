@@ -100,6 +100,7 @@ def running(folder: Path) -> Iterator[App]:
     app = App(f"http://127.0.0.1:{port}", folder / "app.log", models)
     environment = os.environ | {
         "ATTENTION_MODELS": str(models), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1",
+        "ATTENTION_CACHE": str(folder / "references"),
     }
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
     with app.log.open("wb") as log:
