@@ -1,0 +1,171 @@
+"""The evidence page as a person uses it: two clicks to a verdict, whose numbers are the engine's."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+
+from engine import LocalEngine, Prompt
+from pages.widgets import evidence_texts, language
+from pages.widgets.evidence_texts import plain, signed
+
+SENTENCE = "我喜欢吃苹果"
+ENGLISH, CHINESE = (language.translator(each) for each in (language.ENGLISH, language.CHINESE))
+
+
+@pytest.fixture(scope="module")
+def engine(app) -> Iterator[LocalEngine]:
+    """An engine of the test's own, to hold the page's numbers against; it may read the app's reference statistics."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATTENTION_CACHE", str(app.models.parent / "references"))
+        yield LocalEngine(device="cpu")
+
+
+def visit(page, app_url, settled, **parameters) -> None:
+    query = "&".join(f"{name}={quote(str(value))}" for name, value in {"lang": "en", **parameters}.items())
+    page.goto(f"{app_url}/evidence?{query}")
+    settled(page)
+
+
+def word(page, text: str, side: str = "Sentence"):
+    return page.get_by_role("toolbar", name=side).get_by_role("button", name=re.compile(rf"^([AB]: )?{text}$"))
+
+
+def verdict(page, evidence, *, key: str = "verdict") -> str:
+    """Waits until the verdict's box holds the three numbers of `evidence`; returns its text."""
+    box = page.locator(f".st-key-{key}")
+    cut, _control, hide, _hidden = evidence_texts.judged(evidence)
+    box.get_by_text(evidence.verdict, exact=True).wait_for()
+    box.get_by_text(signed(cut), exact=True).first.wait_for()
+    box.get_by_text(signed(hide), exact=True).first.wait_for()
+    return box.inner_text()
+
+
+def in_address(page, **values: str) -> None:
+    for name, value in values.items():
+        page.wait_for_function("([name, value]) => new URLSearchParams(location.search).get(name) === value",
+                               arg=[name, value])
+
+
+def test_two_clicks_ask_and_the_answer_is_the_engines(page, app_url, settled, engine):
+    visit(page, app_url, settled, text=SENTENCE)
+    page.get_by_text("Click two words").wait_for()
+    word(page, "苹果").click()
+    page.get_by_text("Now click B").wait_for()
+    word(page, "吃").click()
+    evidence = engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "吃")
+    text = verdict(page, evidence)
+    mass = (evidence.carriers_mass if evidence.carriers_attend and not evidence.attending.any()
+            else evidence.attention[evidence_texts.strongest_head(evidence)])
+    assert plain(mass) in text and '"苹果"' in text and '"吃"' in text
+    in_address(page, query="苹果", key="吃", text=SENTENCE)
+    pair = page.locator(".st-key-pair .am-pair")
+    start_x, start_y, end_x, end_y = map(int, pair.get_attribute("data-arrow").split(","))
+    assert start_x > end_x and start_y == end_y, "from 苹果, on the right, to 吃"
+
+
+def test_the_keyboard_asks_too_and_the_output_may_look(page, app_url, settled, engine):
+    visit(page, app_url, settled, text=SENTENCE)
+    output = page.get_by_role("toolbar", name="Output")
+    output.get_by_role("button").first.focus()
+    for key in ["ArrowRight"] * 4 + ["Enter"]:
+        page.keyboard.press(key)
+    assert word(page, "I", "Output").is_disabled(), "B is a word of the sentence"
+    word(page, "我").focus()
+    for key in ["End", "Enter"]:
+        page.keyboard.press(key)
+    trace = engine.trace(Prompt("zh-en", SENTENCE))
+    asked = trace.tokens("cross").query_words[4].text
+    in_address(page, query=asked, key="苹果", query_in="output")
+    verdict(page, engine.evidence(Prompt("zh-en", SENTENCE), asked, "苹果", query_in="output"))
+
+
+def test_permalink_round_trip_in_the_other_language(page, browser, app_url, settled, engine):
+    visit(page, app_url, settled, text="我买了苹果的股票", query="苹果", key="股票", contrast="apple", lang="zh")
+    evidence = engine.evidence(Prompt("zh-en", "我买了苹果的股票"), "苹果", "股票", contrast="apple")
+    box = page.locator(".st-key-verdict")
+    box.get_by_text(CHINESE(evidence_texts.NAMES[evidence.verdict][0]), exact=True).wait_for()
+    box.get_by_text(signed(evidence.margin_delta), exact=True).first.wait_for()
+    in_address(page, contrast="apple")
+    context = browser.new_context()
+    again = context.new_page()
+    again.goto(page.url.replace("lang=zh", "lang=en"))
+    settled(again)
+    verdict(again, evidence)
+    context.close()
+
+
+def test_a_word_is_swapped_for_another(page, app_url, settled, engine):
+    visit(page, app_url, settled, text=SENTENCE, query="苹果", key="吃")
+    verdict(page, engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "吃"))
+    field = page.get_by_role("textbox", name="Put in B's place")
+    field.fill("用，卖")
+    field.press("Enter")
+    in_address(page, instead="用，卖")
+    evidence = engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "吃", replacements=("用", "卖"))
+    chosen = [f"{each.word} → {each.output}" for each in evidence.replacements if each.origin == "chosen"]
+    chart = page.locator(".st-key-evidence-needed")
+    chart.get_by_text(chosen[0][:8]).first.wait_for()
+    labels = [re.sub("[\u2068\u2069…]", "", text) for text in chart.locator(".ytick text").all_text_contents()]
+    assert labels[0].startswith("吃 → ") and all(full.startswith(shown) for full, shown in
+                                                zip(chosen, labels[1:], strict=False))
+    page.get_by_role("button", name="⇄").click()
+    in_address(page, query="吃", key="苹果")
+    page.get_by_role("textbox", name="Put in B's place").fill("")
+    page.get_by_role("textbox", name="Put in B's place").press("Enter")
+    verdict(page, engine.evidence(Prompt("zh-en", SENTENCE), "吃", "苹果"))
+
+
+def test_an_absent_word_is_told_and_the_page_goes_on(page, app_url, settled, engine):
+    visit(page, app_url, settled, text=SENTENCE, query="苹果", key="香蕉")
+    alert = page.get_by_test_id("stAlert").filter(has_text="香蕉")
+    alert.wait_for()
+    assert "What to do" in alert.inner_text() and "Traceback" not in page.content()
+    word(page, "苹果").click()
+    word(page, "吃").click()
+    verdict(page, engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "吃"))
+
+
+def test_the_report_and_the_numbers_are_downloaded(page, app_url, settled, engine, tmp_path):
+    visit(page, app_url, settled, text=SENTENCE, query="苹果", key="吃", compare="sentence", second="我喜欢用苹果")
+    first = engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "吃")
+    second = engine.evidence(Prompt("zh-en", "我喜欢用苹果"), "苹果", "用")
+    verdict(page, first, key="verdict-first")
+    verdict(page, second, key="verdict-second")
+
+    def download(name: str):
+        with page.expect_download() as started:
+            page.get_by_role("button", name=name).click()
+        return started.value
+
+    given = json.loads(download("Every number as JSON").path().read_text(encoding="utf-8"))
+    for name, evidence in (("evidence", first), ("compared_with", second)):
+        assert given[name]["verdict"] == evidence.verdict
+        np.testing.assert_allclose(given[name]["attention"], evidence.attention, atol=1e-6)
+        np.testing.assert_allclose(given[name]["delta_logprob"], evidence.delta_logprob, atol=1e-5)
+        np.testing.assert_allclose(given[name]["delta_by_head"], evidence.delta_by_head, atol=1e-5)
+
+    report = tmp_path / "report.html"
+    download("Report as HTML").save_as(report)
+    offline = page.context.new_page()
+    requests: list[str] = []
+    offline.on("request", lambda request: requests.append(request.url))
+    offline.goto(report.as_uri())
+    offline.locator(".js-plotly-plot .main-svg").nth(8).wait_for(state="attached")
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in requests)
+    text = offline.inner_text("body")
+    assert signed(first.delta_logprob) in text and signed(second.hide_delta) in text and "我喜欢用苹果" in text
+
+
+def test_a_ready_question_is_one_click(page, app_url, settled, engine):
+    visit(page, app_url, settled)
+    page.get_by_role("button", name="Does 苹果 need 我").or_(
+        page.get_by_role("radio", name="Does 苹果 need 我")).first.click()
+    in_address(page, query="苹果", key="我")
+    verdict(page, engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "我"))
+    page.get_by_text("A control").wait_for()
