@@ -15,6 +15,9 @@ page = st.navigation(
     [
         st.Page("pages/attention.py", title=_("Attention"), url_path="attention", default=True),
         st.Page("pages/evidence.py", title=_("Evidence"), url_path="evidence"),
+        st.Page("pages/memory.py", title=_("Memory and the KV cache"), url_path="memory"),
+        st.Page("pages/scaling.py", title=_("Scaling and saturation"), url_path="scaling"),
+        st.Page("pages/positions.py", title=_("Positions"), url_path="positions"),
     ],
     position="top",
 )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from engine.kv_shape import BLOCK_SIZE, MLA_LATENT, USUAL_WINDOW, CacheKind, KVShape, kind_layer_bytes
 
 #: Parts of a need, in the order in which they are stacked.
@@ -67,11 +69,19 @@ def need(shape: KVShape, n_tokens: int, setting: Setting) -> Need:
     )
 
 
-def cache_of(shape: KVShape, n_tokens: int, setting: Setting):
+def cache_of(shape: KVShape, n_tokens: int, setting: Setting) -> np.ndarray:
     """Bytes of each layer's cache, (n_layers,) int64."""
     return kind_layer_bytes(shape, n_tokens, kind=setting.kind, dtype_bytes=setting.dtype_bytes,
                             batch=setting.batch * setting.beams, block_size=setting.block_size,
                             capacity=setting.capacity)
+
+
+def tokens_kept(shape: KVShape, n_tokens: int, setting: Setting) -> np.ndarray:
+    """Tokens for which each layer holds numbers, the source's included: (n_layers,) int64."""
+    plain = replace(setting, batch=1, beams=1, dtype_bytes=1,
+                    kind="static" if setting.kind in ("int8", "int4") else setting.kind,
+                    capacity=setting.capacity if setting.kind == "static" else 0)
+    return cache_of(shape, n_tokens, plain) // shape.numbers
 
 
 def longest(shape: KVShape, setting: Setting, *, gpu_bytes: int, parts: tuple[str, ...] = PARTS) -> int | None:

@@ -42,7 +42,7 @@ def parse(text: str) -> dict[str, Any]:
 
     Raises:
         TextTooLong: more than LONGEST_CONFIG characters.
-        ModelRefused: no JSON object (code "config_unusable").
+        ModelRefused: no JSON object (code "config_not_understood").
     """
     if len(text) > LONGEST_CONFIG:
         raise errors.TextTooLong(
@@ -64,7 +64,7 @@ def of_config(config: str | Mapping[str, Any] | transformers.PretrainedConfig) -
     one already made.
 
     Raises:
-        ModelRefused: transformers cannot use it (code "config_unusable").
+        ModelRefused: transformers cannot use it (code "config_not_understood").
     """
     if isinstance(config, str):
         config = CONFIGS[config]
@@ -80,7 +80,7 @@ def shape_of(config: str | Mapping[str, Any] | transformers.PretrainedConfig) ->
         config: as `of_config`.
 
     Raises:
-        ModelRefused: unusable (code "config_unusable"), without a cache (code "no_cache"), or with layers that
+        ModelRefused: unusable (code "config_not_understood"), without a cache (code "no_cache"), or with layers that
             keep something else than keys and values (code "cache_not_keys_values").
     """
     made = of_config(config)
@@ -188,6 +188,6 @@ def unusable(got: str) -> errors.ModelRefused:
     """The refusal of a configuration, for the reason `got`."""
     return errors.ModelRefused(
         "a config.json that transformers can use", got=got[:300],
-        next_step="Paste the whole config.json of a text model that transformers knows.", code="config_unusable",
+        next_step="Paste the whole config.json of a text model that transformers knows.", code="config_not_understood",
         detail=got[:300],
     )

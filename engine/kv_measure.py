@@ -103,7 +103,7 @@ def build(config: str | Mapping[str, Any] | transformers.PretrainedConfig, *,
     """The model that `config` describes, at full size on the meta device, in eval mode; nothing is allocated.
 
     Raises:
-        ModelRefused: transformers cannot build it (code "config_unusable").
+        ModelRefused: transformers cannot build it (code "config_not_understood").
     """
     made = of_config(config)
     kind = transformers.AutoModelForSeq2SeqLM if made.is_encoder_decoder else transformers.AutoModelForCausalLM

@@ -36,6 +36,17 @@ def pattern_csv(weights: np.ndarray, *, query_labels: Sequence[str], key_labels:
     return out.getvalue()
 
 
+def table_csv(columns: Mapping[str, Sequence[object] | np.ndarray]) -> str:
+    """Columns of equal length as a table, their names in the first row; None and NaN become empty cells."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([_cell(name) for name in columns])
+    for row in zip(*(np.asarray(values).tolist() for values in columns.values()), strict=True):
+        writer.writerow(["" if value is None or value != value else _cell(value) if isinstance(value, str) else value
+                         for value in row])
+    return out.getvalue()
+
+
 def to_json(value: Mapping[str, object]) -> str:
     """Nested values and numpy arrays as JSON; NaN becomes null."""
     return json.dumps(_plain(value), ensure_ascii=False, indent=1, allow_nan=False)

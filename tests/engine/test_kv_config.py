@@ -26,7 +26,7 @@ from engine.kv_memory import CONFIGS, PRESETS, KVShape, Setting
 def test_nonsense_is_refused_plainly(text, words):
     with pytest.raises(errors.ModelRefused) as caught:
         kv_memory.shape_of(kv_memory.parse(text))
-    assert caught.value.code == "config_unusable"
+    assert caught.value.code == "config_not_understood"
     assert words in caught.value.got
     assert len(caught.value.got) <= 300
 

@@ -1,0 +1,46 @@
+"""Names of the memory page's things in the interface's language. Data and lookups, no behaviour of note."""
+
+from __future__ import annotations
+
+from pages.widgets.language import Translate
+
+
+def kinds(_: Translate) -> dict[str, str]:
+    """Kind of cache → its name."""
+    return {
+        "dynamic": _("dynamic: grows token by token"), "static": _("static: reserved whole"),
+        "paged": _("paged: grows by blocks"), "int8": _("quantised to 8 bits"), "int4": _("quantised to 4 bits"),
+    }
+
+
+def parts(_: Translate) -> dict[str, str]:
+    """Part of a need → its name."""
+    return {"weights": _("weights"), "cache": _("KV cache"), "logits": _("logits of the whole prompt"),
+            "scores": _("one layer's score matrix")}
+
+
+def variants(_: Translate) -> dict[str, str]:
+    """Kind of attention → its name."""
+    return {
+        "own": _("the model's own"), "mha": _("MHA: a KV head for each head"), "gqa": _("GQA: heads share KV heads"),
+        "mqa": _("MQA: one KV head"), "mla": _("MLA: a latent of 512 + 64"), "window": _("sliding window"),
+    }
+
+
+def reasons(_: Translate) -> dict[str, str]:
+    """Why a cache object and the formula differ, by the codes of `kv_memory.REASONS`."""
+    return {
+        "window_minus_one": _("A sliding layer keeps one token less than its window: the newest is added before it "
+                              "attends."),
+        "expanded_kv": _("This implementation expands the KV heads to all heads before it stores them."),
+        "preallocated": _("A static cache reserves its whole length at once."),
+        "pinned_prompt": _("After the prompt, a sliding layer's slice still holds the memory of the whole prompt; the "
+                           "next step lets it go."),
+        "spare_slot": _("A sliding layer's slice is cut from a tensor one token longer, whose memory it holds."),
+        "unexplained": _("There is a difference that this page does not know a reason for."),
+    }
+
+
+def dtypes(_: Translate) -> dict[int, str]:
+    """Bytes of a number → what such numbers are called."""
+    return {4: _("32 bits (float32)"), 2: _("16 bits (bfloat16, float16)"), 1: _("8 bits (float8, int8)")}

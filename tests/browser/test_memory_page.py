@@ -1,0 +1,226 @@
+"""The memory page as a person uses it: each control changes its number, a book is counted, nonsense is refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from urllib.parse import quote
+
+import pytest
+
+from engine import kv_memory
+from tests.engine import tiny
+
+GIB = 2**30
+LLAMA = kv_memory.PRESETS["llama-3-8b"]
+
+
+@pytest.fixture(scope="module")
+def growing(app):
+    """A small decoder and an encoder in the app's models folder, under names of their own."""
+    for kind in ("gpt2", "mistral", "bert"):
+        if not (app.models / f"kv-{kind}").exists():
+            tiny.save(kind, app.models / f"kv-{kind}")
+    return "kv-gpt2"
+
+
+def visit(page, app_url, settled, **parameters) -> None:
+    query = "&".join(f"{name}={quote(str(value))}" for name, value in {"lang": "en", **parameters}.items())
+    page.goto(f"{app_url}/memory?{query}")
+    settled(page)
+
+
+def headline(page, text: str) -> None:
+    page.get_by_role("heading", name=text, exact=True).wait_for(timeout=20_000)
+
+
+def fill(page, label: str, value: object) -> None:
+    box = page.get_by_label(label, exact=True)
+    box.fill(str(value))
+    box.press("Enter")
+
+
+def choose(page, label: str, option: str) -> None:
+    page.get_by_role("combobox", name=re.compile(re.escape(label))).click()
+    page.get_by_role("option", name=re.compile(re.escape(option))).first.click()
+
+
+def test_every_control_changes_its_number(page, app_url, settled):
+    visit(page, app_url, settled, kv_tokens=2048)
+    headline(page, "llama-3-8b keeps 256 MiB for 2,048 tokens.")
+    fill(page, "Exactly", 31_232)
+    headline(page, "llama-3-8b keeps 3.812 GiB for 31,232 tokens.")
+    fill(page, "Sequences at once", 4)
+    headline(page, "llama-3-8b keeps 15.25 GiB for 31,232 tokens.")
+    fill(page, "Beams", 2)
+    headline(page, "llama-3-8b keeps 30.5 GiB for 31,232 tokens.")
+    choose(page, "Numbers of", "32 bits")
+    headline(page, "llama-3-8b keeps 61 GiB for 31,232 tokens.")
+    choose(page, "Cache", "quantised to 4 bits")
+    held = kv_memory.need(LLAMA, 31_232, kv_memory.Setting(batch=4, beams=2, dtype_bytes=4, kind="int4")).cache
+    page.get_by_role("heading", name=re.compile(rf"llama-3-8b keeps {held / GIB:.2f}\d? GiB for 31,232")).wait_for()
+    choose(page, "Cache", "static")
+    fill(page, "Tokens reserved", 40_000)
+    headline(page, "llama-3-8b keeps 78.12 GiB for 31,232 tokens.")
+    choose(page, "Cache", "paged")
+    fill(page, "Tokens a block", 4096)
+    headline(page, "llama-3-8b keeps 64 GiB for 31,232 tokens.")
+    choose(page, "Layers × KV heads × d_head", "deepseek-v3")
+    headline(page, f"deepseek-v3 keeps {32_768 * 70_272 * 16 / GIB:.2f} GiB for 31,232 tokens.")
+
+
+def test_the_slider_moves_the_number(page, app_url, settled):
+    visit(page, app_url, settled, kv_tokens=8192)
+    headline(page, "llama-3-8b keeps 1 GiB for 8,192 tokens.")
+    slider = page.get_by_role("slider", name="Tokens in each sequence")
+    slider.focus()
+    for _ in range(4):
+        slider.press("ArrowRight")
+    headline(page, "llama-3-8b keeps 2 GiB for 16,384 tokens.")
+    assert page.get_by_label("Exactly", exact=True).input_value() == "16384"
+    page.wait_for_function("location.search.includes('kv_tokens=16384')")
+
+
+def test_the_gpus_size_and_the_parts_move_the_edge(page, app_url, settled):
+    visit(page, app_url, settled, kv_tokens=8192, kv_gpu=24)
+    edge = kv_memory.longest(LLAMA, kv_memory.Setting(), gpu_bytes=24 * GIB, parts=("weights", "cache")) + 1
+    page.get_by_text(f"It no longer fits from {edge:,} tokens on.").wait_for()
+    page.get_by_text("Score matrix written out").click()
+    page.get_by_text("Logits of the whole prompt").click()
+    edge = kv_memory.longest(LLAMA, kv_memory.Setting(), gpu_bytes=24 * GIB) + 1
+    page.get_by_text(f"It no longer fits from {edge:,} tokens on.").wait_for()
+    fill(page, "GPU, GiB", 14)
+    page.get_by_text("Not even the weights fit.").wait_for()
+    page.get_by_text("That does not fit on a GPU of 14 GiB.").wait_for()
+
+
+def test_a_book_of_a_megabyte_is_counted(page, app_url, settled):
+    visit(page, app_url, settled, kv_from="text", kv_counter="zh-en")
+    page.get_by_text("Choose a model and a length above.").wait_for()
+    line = "我喜欢吃苹果。\n"
+    book = line * (1_000_000 // len(line.encode()))
+    page.locator("input[type=file]").set_input_files(
+        {"name": "book.txt", "mimeType": "text/plain", "buffer": book.encode()})
+    heading = page.get_by_role("heading", name=re.compile(r"tokens \(\d"))
+    heading.wait_for(timeout=60_000)
+    n_lines = book.count("\n")
+    said = heading.inner_text().strip()
+    assert said.endswith(f"({len(book):,} characters).")
+    n_tokens = int(re.search(r"for ([\d,]+) tokens", said)[1].replace(",", ""))
+    assert n_tokens % n_lines == 0 and 4 <= n_tokens // n_lines <= 7  # 我 喜欢 吃 苹果 。
+    held = kv_memory.cache_bytes(LLAMA, n_tokens)
+    assert f"keeps {held / GIB:.2f} GiB" in said
+
+
+@pytest.mark.parametrize(("config", "words"), [
+    ("nonsense", "no JSON"), ('{"model_type": "<script>alert(1)</script>"}', "does not know"),
+    ('{"model_type": "llama", "num_hidden_layers": 999999999}', "num_hidden_layers"),
+])
+def test_nonsense_is_refused_and_the_controls_stay(page, app_url, settled, config, words):
+    visit(page, app_url, settled, kv_source="config")
+    box = page.get_by_label("config.json")
+    box.fill(config)
+    box.press("Control+Enter")
+    page.get_by_text("This model was refused").wait_for()
+    page.get_by_text(re.compile(words)).first.wait_for()
+    page.get_by_label("GPU, GiB").wait_for()
+    box.fill(json.dumps(dict(kv_memory.CONFIGS["qwen3-8b"])))
+    box.press("Control+Enter")
+    headline(page, "qwen3 keeps 1.125 GiB for 8,192 tokens.")
+
+
+def test_a_hub_id_without_a_network_says_so(page, app_url, settled):
+    visit(page, app_url, settled, kv_source="name", kv_name="someone/some-model")
+    page.get_by_text("The model hub cannot be reached").wait_for(timeout=60_000)
+
+
+def test_a_model_of_this_machine_by_name(page, app_url, settled):
+    visit(page, app_url, settled, kv_source="name", kv_name="zh-en", kv_tokens=100, kv_dtype=4)
+    page.get_by_role("heading", name=re.compile(r"zh-en keeps .* for 100 tokens")).wait_for()
+
+
+def test_the_cache_is_weighed(page, app_url, settled):
+    visit(page, app_url, settled, kv_preset="mistral-7b-v0.1", kv_tokens=5000)
+    page.get_by_role("button", name="Build it and weigh its cache").click()
+    shape = kv_memory.PRESETS["mistral-7b-v0.1"]
+    held, formula = kv_memory.cache_bytes(shape, 5000, window_slots="hf"), kv_memory.cache_bytes(shape, 5000)
+    page.get_by_text(f"The real cache object holds {held:,} bytes, the formula says {formula:,}").wait_for(
+        timeout=60_000)
+    page.get_by_text("A sliding layer keeps one token less than its window").wait_for()
+    fill(page, "Exactly", 4000)
+    page.get_by_text("The real cache object holds").wait_for(state="detached")  # it was another length
+
+
+def test_a_cache_grows(page, app_url, settled, growing):
+    visit(page, app_url, settled, view="growth", model=growing, text="the apple", kv_steps=12)
+    headline(page, "After 18 tokens the cache holds 13.5 KiB.")  # 7 + 11 tokens · 3 layers · 2 · 4 · 8 · 4 bytes
+    page.get_by_text("the difference is 0 bytes").wait_for()
+    page.get_by_text("times the work without the cache").wait_for()
+    slider = page.get_by_role("slider", name="Look at step")
+    slider.focus()
+    slider.press("ArrowLeft")
+    page.get_by_text("Each layer after step 10: 17 tokens, 12.75 KiB").wait_for()
+    fill(page, "Steps", 5)
+    headline(page, "After 11 tokens the cache holds 8.25 KiB.")
+    fill(page, "Text to go on from", "the")
+    page.get_by_role("heading", name=re.compile("After [0-9] tokens")).wait_for()
+
+
+def test_an_encoder_has_nothing_to_grow(page, app_url, settled, growing):
+    visit(page, app_url, settled, view="growth", model="kv-bert", text="the apple", kv_steps=5)
+    page.get_by_text("kv-bert, which writes nothing").or_(page.get_by_text("bert, which writes nothing")).wait_for(
+        timeout=30_000)
+
+
+def download(page, name: str) -> bytes:
+    with page.expect_download() as caught:
+        page.get_by_role("button", name=name).click()
+    with open(caught.value.path(), "rb") as file:
+        return file.read()
+
+
+def test_numbers_and_pictures_are_exported(page, app_url, settled, growing):
+    visit(page, app_url, settled, kv_tokens=1000)
+    page.get_by_role("button", name="Export").click()
+    table = list(csv.DictReader(io.StringIO(download(page, "Needs at each length as CSV").decode("utf-8-sig"))))
+    for row in table[1::40]:
+        assert float(row["cache"]) == kv_memory.cache_bytes(LLAMA, int(row["tokens"]))
+        assert float(row["total"]) == float(row["cache"]) + 8_030_261_248 * 2
+    whole = download(page, "All pictures as HTML").decode()
+    assert whole.count("Plotly.newPlot(") >= 2 and "llama-3-8b" in whole
+    assert not re.search(r"<script[^>]+src=|<link|<img|@import", whole)
+    page.get_by_role("button", name="Draw PNG and SVG").click()
+    assert download(page, "What a GPU must hold at each length · PNG")[:8] == b"\x89PNG\r\n\x1a\n"
+    visit(page, app_url, settled, view="growth", model=growing, text="the apple", kv_steps=4)
+    page.get_by_role("button", name="Export").click()
+    table = list(csv.DictReader(io.StringIO(download(page, "Every step as CSV").decode("utf-8-sig"))))
+    assert [row["tokens"] for row in table] == ["7", "8", "9", "10"]
+    assert all(row["cache_bytes"] == row["formula_bytes"] for row in table)
+    assert [int(row["layer_0_bytes"]) for row in table] == [n * 2 * 4 * 8 * 4 for n in (7, 8, 9, 10)]
+
+
+def test_permalink_and_language(page, browser, app_url, settled):
+    visit(page, app_url, settled, kv_preset="gemma-2-9b", kv_tokens=9999, kv_kind="int8", kv_gpu=48, kv_scores=True)
+    page.get_by_role("heading", name=re.compile("gemma-2-9b keeps .* for 9,999 tokens")).wait_for()
+    fill(page, "Beams", 3)
+    page.wait_for_function("location.search.includes('kv_beams=3')")
+    said = page.get_by_role("heading", name=re.compile("gemma-2-9b keeps")).inner_text()
+    context = browser.new_context()
+    again = context.new_page()
+    again.goto(page.url)
+    settled(again)
+    again.get_by_role("heading", name=said.strip(), exact=True).wait_for()
+    assert again.get_by_label("GPU, GiB").input_value() == "48"
+    assert again.get_by_role("checkbox", name="Score matrix written out").is_checked()
+    context.close()
+    page.get_by_role("radio", name="中文", exact=True).click()
+    page.get_by_role("heading", name=re.compile("gemma-2-9b 为 9,999 个词元保存")).wait_for()
+    assert page.get_by_label("显存，GiB").input_value() == "48"
+
+
+def test_nonsense_in_the_address_is_set_right(page, app_url, settled):
+    visit(page, app_url, settled, kv_tokens="-5", kv_batch="<b>", kv_preset="nothing", kv_kind="cloud", view="x",
+          kv_dtype="3", kv_gpu="99999999999999")
+    headline(page, "llama-3-8b keeps 1 GiB for 8,192 tokens.")
