@@ -27,9 +27,9 @@ Distribution = Literal["normal", "uniform", "sign", "laplace"]
 DISTRIBUTIONS: tuple[Distribution, ...] = ("normal", "uniform", "sign", "laplace")
 
 #: Entries of keys drawn at most: within it every row gets keys of its own, beyond it a block of rows shares them.
-KEY_DRAWS = 2**21
+KEY_DRAWS = 2**19
 #: Blocks with keys of their own at least: from fewer keys, short of dimensions, the variance would be a guess.
-LEAST_BLOCKS = 8
+LEAST_BLOCKS = 4
 
 
 @dataclass(frozen=True)
@@ -147,13 +147,12 @@ def _draw(generator: np.random.Generator, shape: tuple[int, ...], distribution: 
     # float32: half the time, and the rounding is far below the sampling error.
     if distribution == "normal":
         return generator.standard_normal(shape, dtype=np.float32)
-    uniform = generator.random(shape, dtype=np.float32)
     if distribution == "uniform":
-        return np.float32(np.sqrt(12)) * (uniform - np.float32(0.5))
+        return np.float32(np.sqrt(12)) * (generator.random(shape, dtype=np.float32) - np.float32(0.5))
+    signs = np.float32(2) * generator.integers(0, 2, shape, dtype=np.int8) - np.float32(1)
     if distribution == "sign":
-        return np.where(uniform < 0.5, np.float32(-1), np.float32(1))
-    tail = -np.log1p(-generator.random(shape, dtype=np.float32)) / np.float32(np.sqrt(2))
-    return np.where(uniform < 0.5, -tail, tail)
+        return signs
+    return signs * generator.standard_exponential(shape, dtype=np.float32) / np.float32(np.sqrt(2))
 
 
 @dataclass(frozen=True)

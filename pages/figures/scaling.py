@@ -1,0 +1,215 @@
+"""Pictures of saturation: scores as a histogram, a row as bars, curves with markers, heads as grids, groups of bars.
+
+It knows arrays and display strings, and returns Plotly figures; equal arrays
+give equal JSON. It does not know models, formulas, or the page. Each state of
+the scaling has one colour and one mark in every picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from pages.figures import palette
+from pages.figures.frame import bare_layout, escape, isolate, shorten
+
+State = Literal["without", "with", "chosen"]
+#: Told apart by hue for those who see it, by lightness and shape for those who don't (after Okabe and Ito 2008).
+COLOURS: dict[str, dict[State, str]] = {
+    "light": {"with": "#2f5bb7", "without": "#c2410c", "chosen": "#00795a"},
+    "dark": {"with": "#7fa6f8", "without": "#fb923c", "chosen": "#3fc79a"},
+}
+SYMBOLS: dict[State, str] = {"with": "circle", "without": "diamond", "chosen": "square"}
+DASHES: dict[State, str] = {"with": "solid", "without": "dash", "chosen": "dot"}
+PATTERNS: dict[State, str] = {"with": "", "without": "/", "chosen": "."}
+BINS = 61
+HEIGHT, ROW_HEIGHT = 280, 34
+_RULE = {"light": "rgba(27,31,39,0.14)", "dark": "rgba(231,234,240,0.16)"}
+
+
+@dataclass(frozen=True)
+class Marker:
+    """A point to mark on a curve: where, of which state, and its name in the legend ("" for none)."""
+
+    x: float
+    y: float
+    state: State
+    name: str
+
+
+def histogram(scores: np.ndarray, *, variance: float, reach: float, state: State, texts: Mapping[str, str],
+              theme: palette.Theme = "light") -> go.Figure:
+    """Scores as a density, under the normal curve of the variance that theory gives them.
+
+    Args:
+        scores: any shape, finite.
+        variance: of the curve.
+        reach: the axis runs over ±reach; the same in two pictures that are to be compared.
+        texts: `score`, `density`, `theory`.
+    """
+    spread = float(np.sqrt(variance))
+    density, edges = np.histogram(scores, bins=BINS, range=(-4 * spread, 4 * spread), density=True)
+    centres = (edges[1:] + edges[:-1]) / 2
+    figure = go.Figure(go.Bar(
+        x=centres, y=density, width=np.diff(edges), marker={"color": COLOURS[theme][state], "opacity": 0.55},
+        hovertemplate=f"{escape(texts['score'])} %{{x:.2f}}<br>{escape(texts['density'])} %{{y:.3g}}<extra></extra>",
+    ))
+    curve = np.exp(-centres**2 / (2 * variance)) / (spread * np.sqrt(2 * np.pi))
+    figure.add_trace(go.Scatter(x=centres, y=curve, mode="lines", name=escape(texts["theory"]), hoverinfo="skip",
+                                line={"color": palette.TEXT[theme], "width": 1.5}))
+    _frame(figure, theme, x=texts["score"], y=texts["density"])
+    figure.update_xaxes(range=[-reach, reach])
+    return figure
+
+
+def row_softmax(weights: np.ndarray, *, state: State, texts: Mapping[str, str],
+                theme: palette.Theme = "light") -> go.Figure:
+    """One row's softmax, key by key, on an axis from 0 to 1, beside the uniform weight.
+
+    Args:
+        weights: (k_len,) float in [0, 1].
+        texts: `key`, `weight`, `uniform`.
+    """
+    n = len(weights)
+    figure = go.Figure(go.Bar(
+        x=np.arange(n), y=np.asarray(weights), marker={"color": COLOURS[theme][state], "line": {"width": 0}},
+        hovertemplate=f"{escape(texts['key'])} %{{x}}<br>{escape(texts['weight'])} %{{y:.4f}}<extra></extra>",
+    ))
+    _frame(figure, theme, x=texts["key"], y=texts["weight"])
+    figure.add_shape(type="line", x0=-0.5, x1=n - 0.5, y0=1 / n, y1=1 / n,
+                     line={"color": palette.TEXT[theme], "width": 1, "dash": "dot"})
+    figure.add_annotation(x=n - 0.5, y=1 / n, xanchor="right", yanchor="bottom", showarrow=False,
+                          text=f"{escape(texts['uniform'])} {1 / n:.3g}")
+    figure.update_yaxes(range=[0, 1.02])
+    figure.update_xaxes(range=[-0.5, n - 0.5])
+    return figure
+
+
+def curves(x: np.ndarray, lines: Mapping[State, np.ndarray], *, names: Mapping[State, str], x_title: str,
+           y_title: str, markers: Sequence[Marker] = (), upright: tuple[float, str] | None = None,
+           theory: tuple[np.ndarray, str] | None = None, theme: palette.Theme = "light") -> go.Figure:
+    """Lines over a logarithmic axis, with marked points.
+
+    Args:
+        x: (n,) float > 0.
+        lines: state → (n,) float.
+        names: of the lines.
+        markers: points to mark.
+        upright: where a vertical line stands, and its name.
+        theory: (n,) float and its name, drawn thin behind the lines.
+    """
+    figure = go.Figure()
+    if theory is not None:
+        figure.add_trace(go.Scatter(x=x, y=theory[0], mode="lines", name=escape(theory[1]), showlegend=True,
+                                    hoverinfo="skip", line={"color": palette.TEXT[theme], "width": 1}))
+    for state, values in lines.items():
+        figure.add_trace(go.Scatter(
+            x=x, y=np.asarray(values), mode="lines", name=escape(names[state]), showlegend=True,
+            line={"color": COLOURS[theme][state], "width": 2, "dash": DASHES[state]},
+            hovertemplate="%{x:.3g}<br>" + escape(names[state]) + " %{y:.4g}<extra></extra>",
+        ))
+    for marker in markers:
+        figure.add_trace(go.Scatter(
+            x=np.array([marker.x]), y=np.array([marker.y]), mode="markers", name=escape(marker.name),
+            showlegend=bool(marker.name), cliponaxis=False,
+            marker={"color": COLOURS[theme][marker.state], "size": 11, "symbol": SYMBOLS[marker.state],
+                    "line": {"width": 1.5, "color": palette.BACKGROUND[theme]}},
+            hovertemplate=f"{escape(marker.name)} %{{x:.4g}}<br>%{{y:.4g}}<extra></extra>",
+        ))
+    _frame(figure, theme, x=x_title, y=y_title)
+    powers = 2.0 ** np.arange(np.ceil(np.log2(x.min())), np.floor(np.log2(x.max())) + 1)
+    figure.update_xaxes(type="log", tickmode="array", tickvals=powers, ticktext=[f"{power:g}" for power in powers])
+    figure.update_yaxes(rangemode="tozero")
+    if upright is not None:
+        figure.add_shape(type="line", x0=upright[0], x1=upright[0], y0=0, y1=1, yref="paper",
+                         line={"color": palette.ACCENT[theme], "width": 1.5, "dash": "dashdot"})
+        figure.add_annotation(x=float(np.log10(upright[0])), y=1, yref="paper", xanchor="left", yanchor="top",
+                              showarrow=False, text=escape(upright[1]), font={"color": palette.ACCENT[theme]},
+                              bgcolor=palette.BACKGROUND[theme], borderpad=1)
+    return _legend(figure)
+
+
+def head_grids(values: Sequence[np.ndarray], *, titles: Sequence[str], texts: Mapping[str, str], most: float,
+               selected: tuple[int, int] | None = None, theme: palette.Theme = "light") -> go.Figure:
+    """Grids of layers (downwards) by heads (across), side by side on one scale from 0.
+
+    Args:
+        values: (n_layers, n_heads) float each, NaN where there is no value.
+        titles: above each grid.
+        texts: `layer`, `head`, `value`.
+        most: the value of the strongest colour.
+        selected: (layer, head) to outline.
+    """
+    n_layers, n_heads = values[0].shape
+    figure = make_subplots(rows=1, cols=len(values), shared_yaxes=True, horizontal_spacing=0.03,
+                           subplot_titles=[escape(title) for title in titles])
+    figure.update_annotations(font={"size": 13}, yshift=-2)
+    numbers = n_heads <= 8
+    layer, head = escape(texts["layer"]), escape(texts["head"])
+    for at, grid in enumerate(values, start=1):
+        figure.add_trace(go.Heatmap(
+            z=np.asarray(grid, dtype=np.float32), coloraxis="coloraxis", xgap=1, ygap=1,
+            texttemplate="%{z:.2f}" if numbers else None,
+            hovertemplate=f"{layer} %{{y}}, {head} %{{x}}<br>{escape(texts['value'])} %{{z:.4g}}<extra></extra>",
+        ), row=1, col=at)
+        if selected is not None:
+            figure.add_shape(type="rect", x0=selected[1] - 0.5, x1=selected[1] + 0.5, y0=selected[0] - 0.5,
+                             y1=selected[0] + 0.5, line={"color": palette.ACCENT[theme], "width": 2}, row=1, col=at)
+    plain = {"showgrid": False, "zeroline": False, "fixedrange": True, "ticks": "", "automargin": True, "tick0": 0}
+    figure.update_xaxes(**plain, title={"text": head, "standoff": 4}, dtick=max(1, n_heads // 8))
+    figure.update_yaxes(**plain, range=[n_layers - 0.5, -0.5], dtick=max(1, n_layers // 12))
+    figure.update_yaxes(title={"text": layer, "standoff": 8}, col=1)
+    figure.update_layout(
+        **bare_layout(title="", theme=theme), height=max(200, 110 + ROW_HEIGHT * min(n_layers, 14)),
+        coloraxis={"cmin": 0.0, "cmax": most, "colorscale": palette.plotly_weight_scale(theme),
+                   "colorbar": {"thickness": 10, "outlinewidth": 0,
+                                "title": {"text": escape(texts["value"]), "side": "right", "font": {"size": 13}}}},
+    )
+    figure.update_layout(margin={"l": 48, "r": 8, "t": 28, "b": 44})
+    return figure
+
+
+def grouped_bars(groups: Mapping[State, np.ndarray], *, names: Mapping[State, str], labels: Sequence[str],
+                 x_title: str, y_title: str, most: float | None = None,
+                 theme: palette.Theme = "light") -> go.Figure:
+    """Bars side by side for each label, one of every state.
+
+    Args:
+        groups: state → (n,) float.
+        names: of the states.
+        labels: n display strings; equal ones stay apart.
+        most: end of the axis; None leaves it to the values.
+    """
+    figure = go.Figure()
+    for state, values in groups.items():
+        figure.add_trace(go.Bar(
+            x=np.arange(len(labels)), y=np.asarray(values), name=escape(names[state]), showlegend=True,
+            marker={"color": COLOURS[theme][state], "pattern": {"shape": PATTERNS[state], "size": 6}},
+            hovertemplate="%{x}<br>" + escape(names[state]) + " %{y:.4g}<extra></extra>",
+        ))
+    _frame(figure, theme, x=x_title, y=y_title)
+    figure.update_xaxes(tickmode="array", tickvals=np.arange(len(labels)),
+                        ticktext=[isolate(escape(shorten(label))) for label in labels])
+    figure.update_yaxes(rangemode="tozero", exponentformat="power")
+    if most is not None:
+        figure.update_yaxes(range=[0, most])
+    return _legend(figure)
+
+
+def _frame(figure: go.Figure, theme: palette.Theme, *, x: str, y: str) -> None:
+    figure.update_layout(**bare_layout(title="", theme=theme), height=HEIGHT, bargap=0.12)
+    figure.update_layout(margin={"l": 56 if y else 32, "r": 16, "t": 12, "b": 44 if x else 24, "pad": 4})
+    axis = {"gridcolor": _RULE[theme], "zeroline": False, "automargin": True, "fixedrange": True}
+    figure.update_xaxes(**axis, showgrid=False, title={"text": escape(x), "standoff": 6})
+    figure.update_yaxes(**axis, title={"text": escape(y), "standoff": 12})
+
+
+def _legend(figure: go.Figure) -> go.Figure:
+    figure.update_layout(showlegend=True, margin={"t": 36},
+                         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"})
+    return figure

@@ -1,0 +1,114 @@
+"""Pictures of saturation: what they carry, where their marks stand, that text is escaped and numbers are arrays."""
+
+import base64
+import json
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from pages.figures import palette, scaling
+from pages.figures.scaling import Marker
+
+TEXTS = {"score": "score", "density": "density", "theory": "theory", "key": "key", "weight": "weight",
+         "uniform": "uniform", "layer": "layer", "head": "head", "value": "entropy"}
+NAMES = {"with": "with division", "without": "without division", "chosen": "chosen"}
+HOSTILE = ["<script>alert(1)</script>", "</s>", "<b>bold</b>", "&lt;"]
+X = 2.0 ** np.arange(2, 11)
+
+
+def curves(**rest) -> go.Figure:
+    lines = {"without": np.linspace(3, 0, 9), "with": np.full(9, 4.0)}
+    return scaling.curves(X, lines, **{"names": NAMES, "x_title": "d_k", "y_title": "entropy"} | rest)
+
+
+def test_the_histogram_is_a_density_under_the_normal_curve():
+    scores = np.random.default_rng(0).normal(0, 8, 200_000)
+    figure = scaling.histogram(scores, variance=64.0, reach=40.0, state="without", texts=TEXTS)
+    bars, curve = figure.data
+    assert (bars.y * bars.width).sum() == pytest.approx(1, abs=1e-3)
+    np.testing.assert_allclose(bars.y, curve.y, atol=0.12 * curve.y.max())
+    assert curve.y.max() == pytest.approx(1 / (8 * np.sqrt(2 * np.pi)), rel=1e-3)
+    assert tuple(figure.layout.xaxis.range) == (-40, 40)
+
+
+def test_a_narrow_histogram_keeps_its_bins_on_a_wide_axis():
+    scores = np.random.default_rng(0).normal(0, 1, 50_000)
+    figure = scaling.histogram(scores, variance=1.0, reach=128.0, state="with", texts=TEXTS)
+    assert figure.data[0].width[0] < 0.2 and np.count_nonzero(figure.data[0].y) > 40
+
+
+def test_a_row_is_drawn_key_by_key_from_zero_to_one():
+    weights = np.array([0.1, 0.7, 0.2])
+    figure = scaling.row_softmax(weights, state="with", texts=TEXTS)
+    np.testing.assert_array_equal(figure.data[0].y, weights)
+    assert figure.layout.yaxis.range[0] == 0 and figure.layout.yaxis.range[1] >= 1
+    assert figure.layout.shapes[0].y0 == figure.layout.shapes[0].y1 == pytest.approx(1 / 3)
+    assert "0.333" in figure.layout.annotations[0].text
+
+
+def test_marks_stand_where_they_are_told_and_the_upright_at_its_value():
+    figure = curves(markers=[Marker(64.0, 1.5, "without", "here"), Marker(64.0, 4.0, "with", "")],
+                    upright=(9.7, "2 ln n"), theory=(np.zeros(9), "theory"))
+    named, unnamed = (trace for trace in figure.data if trace.mode == "markers")
+    assert (named.x[0], named.y[0], named.showlegend, unnamed.showlegend) == (64.0, 1.5, True, False)
+    assert named.marker.symbol != unnamed.marker.symbol
+    line, = figure.layout.shapes
+    assert line.x0 == line.x1 == 9.7
+    # Annotations on a logarithmic axis are placed by the exponent, shapes by the value.
+    assert figure.layout.annotations[0].x == pytest.approx(np.log10(9.7))
+    assert figure.layout.xaxis.type == "log"
+    assert [trace.name for trace in figure.data if trace.mode == "lines"] == ["theory", NAMES["without"], NAMES["with"]]
+
+
+def test_grids_share_one_scale_and_outline_one_head():
+    grids = [np.full((3, 4), value) for value in (0.2, 0.9, 1.6)]
+    figure = scaling.head_grids(grids, titles=["<b>a", "b", "c"], texts=TEXTS, most=1.61, selected=(2, 1))
+    assert [trace.coloraxis for trace in figure.data] == ["coloraxis"] * 3
+    assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (0, 1.61)
+    assert [(shape.x0, shape.y0) for shape in figure.layout.shapes] == [(0.5, 1.5)] * 3
+    assert all(tuple(axis.range) == (2.5, -0.5) for axis in figure.select_yaxes()), "layer 0 on top"
+    assert figure.layout.annotations[0].text == "&lt;b>a"
+
+
+def test_many_heads_carry_no_numbers():
+    few, many = (scaling.head_grids([np.zeros((12, n))], titles=["a"], texts=TEXTS, most=1.0) for n in (8, 12))
+    assert few.data[0].texttemplate and not many.data[0].texttemplate
+
+
+def test_equal_labels_stay_apart():
+    figure = scaling.grouped_bars({"with": np.array([0.1, 0.2, 0.3]), "without": np.zeros(3)}, names=NAMES,
+                                  labels=["the", "cat", "the"], x_title="token", y_title="p", most=1.0)
+    assert list(figure.layout.xaxis.tickvals) == [0, 1, 2]
+    assert [trace.name for trace in figure.data] == [NAMES["with"], NAMES["without"]]
+    np.testing.assert_array_equal(figure.data[0].x, [0, 1, 2])
+    assert figure.data[0].marker.pattern.shape != figure.data[1].marker.pattern.shape
+
+
+def test_no_text_reaches_plotly_as_markup():
+    hostile = dict.fromkeys(TEXTS, "<script>x</script>")
+    names = dict.fromkeys(NAMES, "<i>name</i>")
+    figures = [
+        scaling.histogram(np.zeros(4), variance=1.0, reach=4.0, state="with", texts=hostile),
+        scaling.row_softmax(np.full(4, 0.25), state="with", texts=hostile),
+        curves(names=names, x_title="<b>", y_title="<b>", upright=(9.0, "<b>"),
+               markers=[Marker(8.0, 1.0, "with", "<i>")], theory=(np.zeros(9), "<i>")),
+        scaling.head_grids([np.zeros((2, 2))], titles=["<i>"], texts=hostile, most=1.0),
+        scaling.grouped_bars({"with": np.ones(4)}, names=names, labels=HOSTILE, x_title="<b>", y_title="<b>"),
+    ]
+    for figure in figures:
+        written = figure.to_json().replace("\\u003c", "<").replace("\\u003e", ">").replace("\\u002f", "/")
+        for ours in ("<br>", "<extra>", "</extra>"):
+            written = written.replace(ours, "")
+        assert "<" not in written
+
+
+@pytest.mark.parametrize("theme", palette.THEMES)
+def test_equal_arrays_give_equal_figures_and_states_differ_in_colour(theme):
+    assert curves(theme=theme).to_json() == curves(theme=theme).to_json()
+    assert len(set(scaling.COLOURS[theme].values())) == len(set(scaling.SYMBOLS.values())) == 3
+
+
+def test_numbers_are_sent_as_arrays():
+    data = json.loads(scaling.row_softmax(np.full(512, 1 / 512), state="with", texts=TEXTS).to_json())["data"][0]
+    assert len(base64.b64decode(data["y"]["bdata"])) == 512 * 8
