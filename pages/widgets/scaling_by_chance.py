@@ -1,0 +1,184 @@
+"""Scores drawn at random, with the division by √d_k and without: controls, numbers, pictures.
+
+It shows what `engine.saturation` computes; the curve over d_k is drawn from
+the same samples, so its marker stands on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from engine import saturation
+from pages.figures import scaling
+from pages.figures.scaling import Marker
+from pages.widgets import controls, drawn
+from pages.widgets.drawn import Drawn
+from pages.widgets.language import Language, Translate
+
+D_HEADS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+K_LENS = (8, 16, 32, 64, 128, 256, 512)
+#: Queries drawn; each is a row.
+N_ROWS = 500
+#: Rows that can be looked at one by one.
+SHOWN_ROWS = 20
+D_HEAD, K_LEN, DISTRIBUTION, ROW = "d_k", "n", "distribution", "sample"
+NAMES = (D_HEAD, K_LEN, DISTRIBUTION, ROW)
+STATES = ("without", "with")
+
+
+@dataclass(frozen=True)
+class Medians:
+    """One number a state: variance over all scores, and medians over rows of the three measures."""
+
+    variance: float
+    entropy: float
+    max_probability: float
+    jacobian_norm: float
+
+
+def show(spoken: Language, _: Translate) -> dict[str, str | int]:
+    """Draws the part; returns what the address should say."""
+    first, second, third = st.columns([3, 2, 3], gap="medium", vertical_alignment="bottom")
+    with first:
+        d_head = controls.steps(_("d_k: entries of a query"), D_HEADS, key=D_HEAD, default=64)
+    with second:
+        k_len = controls.steps(_("n: keys in sight"), K_LENS, key=K_LEN, default=128)
+    with third:
+        distribution = controls.choice(_("Entries drawn from (mean 0, variance 1)"), _distributions(_),
+                                       key=DISTRIBUTION)
+    medians = _sweep(k_len, distribution)
+    here = {state: medians[state][D_HEADS.index(d_head)] for state in STATES}
+    st.markdown(_headline(d_head, k_len, here, _))
+    st.markdown(_table(d_head, k_len, here, _))
+    theme = st.context.theme.type or "light"
+    pictures = _over_d_head(d_head, k_len, medians, theme, _)
+    drawn.show(pictures, per_row=3)
+    row = controls.slider(_("Row to look at"), 0, SHOWN_ROWS - 1, key=ROW, default=0)
+    samples = _samples(d_head, k_len, distribution, row, theme, _)
+    drawn.show(samples)
+    facts = [("d_k", str(d_head)), ("n", str(k_len)), (_("Entries"), _distributions(_)[distribution]),
+             (_("Rows drawn"), str(N_ROWS))]
+    drawn.offer("scaling-by-chance", [*pictures, *samples], facts=facts, language=spoken, _=_)
+    return {D_HEAD: d_head, K_LEN: k_len, DISTRIBUTION: distribution, ROW: row}
+
+
+def _distributions(_: Translate) -> dict[str, str]:
+    return {"normal": _("normal"), "uniform": _("uniform"), "sign": _("±1"), "laplace": _("Laplace (heavy tails)")}
+
+
+def _states(_: Translate) -> dict[str, str]:
+    return {"without": _("without division"), "with": _("with division")}
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _scores(d_head: int, k_len: int, distribution: str) -> dict[str, np.ndarray]:
+    unscaled, scaled = saturation.simulate(d_head, k_len, N_ROWS, distribution=distribution)
+    return {"without": unscaled, "with": scaled}
+
+
+@st.cache_resource(max_entries=len(K_LENS) * len(saturation.DISTRIBUTIONS), show_spinner=False)
+def _sweep(k_len: int, distribution: str) -> dict[str, tuple[Medians, ...]]:
+    """State → the medians at every d_k of D_HEADS."""
+    found: dict[str, list[Medians]] = {state: [] for state in STATES}
+    for d_head in D_HEADS:
+        pair = saturation.simulate(d_head, k_len, N_ROWS, distribution=distribution)
+        for state, scores in zip(STATES, pair, strict=True):
+            measures = (float(np.median(values)) for values in saturation.softmax_stats(scores))
+            found[state].append(Medians(float(scores.var()), *measures))
+    return {state: tuple(medians) for state, medians in found.items()}
+
+
+def _headline(d_head: int, k_len: int, here: dict[str, Medians], _: Translate) -> str:
+    """The largest weights in words, where the freezing point lies, and which way lets more gradient back."""
+    freezing = saturation.freezing_d_head(k_len)
+    without, with_ = here["without"], here["with"]
+    first = _("**At $d_k$ = {d} the strongest of {n} keys takes {without:.0%} of the weight without the division, "
+              "{with_:.0%} with it.**")
+    if d_head <= freezing:
+        second = _("The softmax without division is still soft: it freezes onto a few keys from $d_k$ = 2 ln n = "
+                   "{freezing:.1f} on.")
+    elif without.jacobian_norm < with_.jacobian_norm:
+        second = _("Without division the softmax is frozen (beyond $d_k$ = 2 ln n = {freezing:.1f}), and less gradient "
+                   "comes back: the median Jacobian norm is {j_without:.2g}, with the division {j_with:.2g}.")
+    else:
+        second = _("That is beyond the freezing point $d_k$ = 2 ln n = {freezing:.1f}; rows torn between two or three "
+                   "keys still let gradient back (median Jacobian norm {j_without:.2g}, with the division "
+                   "{j_with:.2g}), but not for much longer.")
+    return f"{first} {second}".format(
+        d=d_head, n=k_len, without=without.max_probability, with_=with_.max_probability, freezing=freezing,
+        j_without=without.jacobian_norm, j_with=with_.jacobian_norm)
+
+
+def _table(d_head: int, k_len: int, here: dict[str, Medians], _: Translate) -> str:
+    """The measures with their formulas, expected values and measured ones, side by side."""
+    expected = {state: float(saturation.expected_entropy(variance, k_len))
+                for state, variance in (("without", d_head), ("with", 1))}
+    rows = [
+        (_("variance of the scores"),
+         rf"$\operatorname{{Var}}(q\cdot k)=d_k={d_head}$", r"$\operatorname{Var}(q\cdot k/\sqrt{d_k})=1$",
+         {state: f"{medians.variance:.3g}" for state, medians in here.items()}),
+        (_("entropy, nats (at most ln n = {most:.2f})").format(most=np.log(k_len)),
+         rf"$\max(0,\ \ln n-d_k/2)={expected['without']:.2f}$", rf"$\ln n-1/2={expected['with']:.2f}$",
+         {state: f"{medians.entropy:.3f}" for state, medians in here.items()}),
+        (_("largest weight"), rf"$1/n={1 / k_len:.3g}\ \ldots\ 1$", rf"$1/n={1 / k_len:.3g}\ \ldots\ 1$",
+         {state: f"{medians.max_probability:.3f}" for state, medians in here.items()}),
+        (_("Jacobian norm"), *(2 * (r"$\lVert J\rVert_F^2=\sum p^2-2\sum p^3+(\sum p^2)^2$",)),
+         {state: f"{medians.jacobian_norm:.2g}" for state, medians in here.items()}),
+    ]
+    names = _states(_)
+    lines = [
+        f"| {_('Median over {rows} rows').format(rows=N_ROWS)} | {names['without']} | {_('formula')} | "
+        f"{names['with']} | {_('formula')} |",
+        "|---|---|---|---|---|",
+        *(f"| {name} | **{measured['without']}** | {without} | **{measured['with']}** | {with_} |"
+          for name, without, with_, measured in rows),
+    ]
+    return "\n".join(lines)
+
+
+def _over_d_head(d_head: int, k_len: int, medians: dict[str, tuple[Medians, ...]], theme: str,
+                 _: Translate) -> list[Drawn]:
+    """The three measures over d_k, with the place where one is and the freezing point."""
+    x = np.array(D_HEADS, dtype=float)
+    measures = {"entropy": _("entropy (nats)"), "max_probability": _("largest weight"),
+                "jacobian_norm": _("Jacobian norm (median)")}
+    names, at = _states(_), D_HEADS.index(d_head)
+    freezing = saturation.freezing_d_head(k_len)
+    pictures = []
+    for measure, title in measures.items():
+        lines = {state: np.array([getattr(one, measure) for one in medians[state]]) for state in STATES}
+        theory = saturation.expected_entropy(x, k_len) if measure == "entropy" else None
+        figure = scaling.curves(
+            x, lines, names=names, x_title="d_k", y_title="", theme=theme, upright=(freezing, _("2 ln n")),
+            markers=[Marker(x[at], lines[state][at], state, "") for state in STATES],
+            theory=None if theory is None else (theory, _("theory, n → ∞")))
+        columns = {"d_k": D_HEADS, **{f"{measure}, {names[state]}": lines[state] for state in STATES}}
+        pictures.append(Drawn(f"chance-{measure.replace('_', '-')}", _("{measure} over d_k").format(measure=title),
+                           figure, columns))
+    return pictures
+
+
+def _samples(d_head: int, k_len: int, distribution: str, row: int, theme: str, _: Translate) -> list[Drawn]:
+    """Histogram and one row of each state."""
+    names, scores = _states(_), _scores(d_head, k_len, distribution)
+    variance = {"without": float(d_head), "with": 1.0}
+    texts = {"score": _("score"), "density": _("density"), "theory": _("theory"), "key": _("key"),
+             "weight": _("weight"), "uniform": _("uniform")}
+    pictures = []
+    for state in STATES:
+        figure = scaling.histogram(scores[state], variance=variance[state], reach=4 * d_head**0.5, state=state,
+                                   texts=texts, theme=theme)
+        bars = figure.data[0]
+        title = _("Scores {state}: variance {variance:.3g}").format(
+            state=names[state], variance=float(scores[state].var()))
+        pictures.append(Drawn(f"chance-scores-{state}", title, figure, {"score": bars.x, "density": bars.y}))
+    for state in STATES:
+        weights = saturation.softmax(scores[state][row])
+        figure = scaling.row_softmax(weights, state=state, texts=texts, theme=theme)
+        title = _("Softmax of row {row} {state}: largest weight {largest:.3f}").format(
+            row=row, state=names[state], largest=float(weights.max()))
+        pictures.append(Drawn(f"chance-row-{state}", title, figure, {"key": np.arange(k_len), "weight": weights}))
+    return pictures
