@@ -32,6 +32,7 @@ def answer(engine: LocalEngine, question: Question, second: Question | None, spo
         evidence_view.verdict(evidence, _)
     else:
         evidence_compare.show(evidence, other, theme=theme, _=_)
+        st.header(_("The first question in full"))
     left, right = st.columns([3, 2], gap="medium", vertical_alignment="bottom")
     with left:
         evidence_view.choose_output_word(evidence, _)

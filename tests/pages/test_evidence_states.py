@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from engine import LocalEngine, Progress, errors
-from pages.widgets import evidence_run
+from engine import LocalEngine, Progress, Prompt, errors
+from pages.widgets import evidence_run, evidence_texts, language, runtime
+from tests.engine import tiny
 from tests.evidence_value import make, with_contrast
 
 PAGE = str(Path(__file__).resolve().parents[2] / "app.py")
@@ -138,3 +139,19 @@ def test_two_sentences_stand_side_by_side(monkeypatch):
     assert not page.exception and not page.error
     assert [(one["prompt"].text, one["key"]) for one in asked] == [("我喜欢吃苹果", "吃"), ("我喜欢用苹果", "用")]
     assert sum(box.value.startswith("**Yes.**") for box in page.markdown) == 2
+
+
+@pytest.mark.parametrize(("model", "query", "key"), [("gpt2", "苹果", "吃"), ("bert", "苹果", "吃")])
+def test_other_families_are_asked_for_real(monkeypatch, tmp_path, model, query, key):
+    tiny.save(model, tmp_path / model)
+    monkeypatch.setenv("ATTENTION_MODELS", str(tmp_path))
+    monkeypatch.setenv("ATTENTION_CACHE", str(tmp_path / "references"))
+    runtime.engine.clear()
+    try:
+        page = visit(model=model, text="我喜欢吃苹果", query=query, key=key)
+        assert not page.exception and not page.error, shown(page)
+        evidence = runtime.engine().evidence(Prompt(model, "我喜欢吃苹果"), query, key)
+        said = next(box.value for box in page.markdown if "nats" in box.value)
+        assert evidence_texts.sentence(evidence, language.translator(language.ENGLISH)) == said
+    finally:
+        runtime.engine.clear()
