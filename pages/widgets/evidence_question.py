@@ -25,7 +25,8 @@ PERMALINK = (
     "compare", "second", "second_query", "second_key", "second_contrast", "second_model", "measure",
 )
 _SPAN = re.compile(r"(\d{1,6})-(\d{1,6})")
-_BETWEEN = re.compile(r"[,，、;；]")
+#: Commas and semicolons, the full-width ones and the enumeration comma too.
+_BETWEEN = re.compile(r"[,;\uff0c\u3001\uff1b]")
 
 
 @dataclass(frozen=True)
