@@ -29,6 +29,8 @@ DASHES: dict[State, str] = {"with": "solid", "without": "dash", "chosen": "dot"}
 PATTERNS: dict[State, str] = {"with": "", "without": "/", "chosen": "."}
 BINS = 61
 HEIGHT, ROW_HEIGHT = 280, 34
+LEGEND = {"showlegend": True, "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02,
+                                         "yanchor": "bottom"}}
 _RULE = {"light": "rgba(27,31,39,0.14)", "dark": "rgba(231,234,240,0.16)"}
 
 
@@ -55,16 +57,14 @@ def histogram(scores: np.ndarray, *, variance: float, reach: float, state: State
     spread = float(np.sqrt(variance))
     density, edges = np.histogram(scores, bins=BINS, range=(-4 * spread, 4 * spread), density=True)
     centres = (edges[1:] + edges[:-1]) / 2
-    figure = go.Figure(go.Bar(
-        x=centres, y=density, width=np.diff(edges), marker={"color": COLOURS[theme][state], "opacity": 0.55},
-        hovertemplate=f"{escape(texts['score'])} %{{x:.2f}}<br>{escape(texts['density'])} %{{y:.3g}}<extra></extra>",
-    ))
     curve = np.exp(-centres**2 / (2 * variance)) / (spread * np.sqrt(2 * np.pi))
-    figure.add_trace(go.Scatter(x=centres, y=curve, mode="lines", name=escape(texts["theory"]), hoverinfo="skip",
-                                line={"color": palette.TEXT[theme], "width": 1.5}))
-    _frame(figure, theme, x=texts["score"], y=texts["density"])
-    figure.update_xaxes(range=[-reach, reach])
-    return figure
+    return go.Figure([
+        go.Bar(x=centres, y=density, width=np.diff(edges), marker={"color": COLOURS[theme][state], "opacity": 0.55},
+               hovertemplate=f"{escape(texts['score'])} %{{x:.2f}}<br>{escape(texts['density'])} %{{y:.3g}}"
+                             "<extra></extra>"),
+        go.Scatter(x=centres, y=curve, mode="lines", name=escape(texts["theory"]), hoverinfo="skip",
+                   line={"color": palette.TEXT[theme], "width": 1.5}),
+    ], _layout(theme, x=texts["score"], y=texts["density"], x_axis={"range": [-reach, reach]}))
 
 
 def row_softmax(weights: np.ndarray, *, state: State, texts: Mapping[str, str],
@@ -76,18 +76,16 @@ def row_softmax(weights: np.ndarray, *, state: State, texts: Mapping[str, str],
         texts: `key`, `weight`, `uniform`.
     """
     n = len(weights)
-    figure = go.Figure(go.Bar(
+    layout = _layout(theme, x=texts["key"], y=texts["weight"], x_axis={"range": [-0.5, n - 0.5]},
+                     y_axis={"range": [0, 1.02]})
+    layout["shapes"] = [{"type": "line", "x0": -0.5, "x1": n - 0.5, "y0": 1 / n, "y1": 1 / n,
+                         "line": {"color": palette.TEXT[theme], "width": 1, "dash": "dot"}}]
+    layout["annotations"] = [{"x": n - 0.5, "y": 1 / n, "xanchor": "right", "yanchor": "bottom", "showarrow": False,
+                              "text": f"{escape(texts['uniform'])} {1 / n:.3g}"}]
+    return go.Figure(go.Bar(
         x=np.arange(n), y=np.asarray(weights), marker={"color": COLOURS[theme][state], "line": {"width": 0}},
         hovertemplate=f"{escape(texts['key'])} %{{x}}<br>{escape(texts['weight'])} %{{y:.4f}}<extra></extra>",
-    ))
-    _frame(figure, theme, x=texts["key"], y=texts["weight"])
-    figure.add_shape(type="line", x0=-0.5, x1=n - 0.5, y0=1 / n, y1=1 / n,
-                     line={"color": palette.TEXT[theme], "width": 1, "dash": "dot"})
-    figure.add_annotation(x=n - 0.5, y=1 / n, xanchor="right", yanchor="bottom", showarrow=False,
-                          text=f"{escape(texts['uniform'])} {1 / n:.3g}")
-    figure.update_yaxes(range=[0, 1.02])
-    figure.update_xaxes(range=[-0.5, n - 0.5])
-    return figure
+    ), layout)
 
 
 def curves(x: np.ndarray, lines: Mapping[State, np.ndarray], *, names: Mapping[State, str], x_title: str,
@@ -103,35 +101,37 @@ def curves(x: np.ndarray, lines: Mapping[State, np.ndarray], *, names: Mapping[S
         upright: where a vertical line stands, and its name.
         theory: (n,) float and its name, drawn thin behind the lines.
     """
-    figure = go.Figure()
+    traces = []
     if theory is not None:
-        figure.add_trace(go.Scatter(x=x, y=theory[0], mode="lines", name=escape(theory[1]), showlegend=True,
-                                    hoverinfo="skip", line={"color": palette.TEXT[theme], "width": 1}))
+        traces.append(go.Scatter(x=x, y=theory[0], mode="lines", name=escape(theory[1]), hoverinfo="skip",
+                                 line={"color": palette.TEXT[theme], "width": 1}))
     for state, values in lines.items():
-        figure.add_trace(go.Scatter(
-            x=x, y=np.asarray(values), mode="lines", name=escape(names[state]), showlegend=True,
+        traces.append(go.Scatter(
+            x=x, y=np.asarray(values), mode="lines", name=escape(names[state]),
             line={"color": COLOURS[theme][state], "width": 2, "dash": DASHES[state]},
             hovertemplate="%{x:.3g}<br>" + escape(names[state]) + " %{y:.4g}<extra></extra>",
         ))
     for marker in markers:
-        figure.add_trace(go.Scatter(
+        traces.append(go.Scatter(
             x=np.array([marker.x]), y=np.array([marker.y]), mode="markers", name=escape(marker.name),
             showlegend=bool(marker.name), cliponaxis=False,
             marker={"color": COLOURS[theme][marker.state], "size": 11, "symbol": SYMBOLS[marker.state],
                     "line": {"width": 1.5, "color": palette.BACKGROUND[theme]}},
             hovertemplate=f"{escape(marker.name)} %{{x:.4g}}<br>%{{y:.4g}}<extra></extra>",
         ))
-    _frame(figure, theme, x=x_title, y=y_title)
     powers = 2.0 ** np.arange(np.ceil(np.log2(x.min())), np.floor(np.log2(x.max())) + 1)
-    figure.update_xaxes(type="log", tickmode="array", tickvals=powers, ticktext=[f"{power:g}" for power in powers])
-    figure.update_yaxes(rangemode="tozero")
+    layout = _layout(theme, x=x_title, y=y_title, y_axis={"rangemode": "tozero"}, x_axis={
+        "type": "log", "tickmode": "array", "tickvals": powers, "ticktext": [f"{power:g}" for power in powers],
+    }) | LEGEND
     if upright is not None:
-        figure.add_shape(type="line", x0=upright[0], x1=upright[0], y0=0, y1=1, yref="paper",
-                         line={"color": palette.ACCENT[theme], "width": 1.5, "dash": "dashdot"})
-        figure.add_annotation(x=float(np.log10(upright[0])), y=1, yref="paper", xanchor="left", yanchor="top",
-                              showarrow=False, text=escape(upright[1]), font={"color": palette.ACCENT[theme]},
-                              bgcolor=palette.BACKGROUND[theme], borderpad=1)
-    return _legend(figure)
+        layout["shapes"] = [{"type": "line", "x0": upright[0], "x1": upright[0], "y0": 0, "y1": 1, "yref": "paper",
+                             "line": {"color": palette.ACCENT[theme], "width": 1.5, "dash": "dashdot"}}]
+        layout["annotations"] = [{
+            "x": float(np.log10(upright[0])), "y": 1, "yref": "paper", "xanchor": "left", "yanchor": "top",
+            "showarrow": False, "text": escape(upright[1]), "font": {"color": palette.ACCENT[theme]},
+            "bgcolor": palette.BACKGROUND[theme], "borderpad": 1,
+        }]
+    return go.Figure(traces, layout)
 
 
 def head_grids(values: Sequence[np.ndarray], *, titles: Sequence[str], texts: Mapping[str, str], most: float,
@@ -185,31 +185,23 @@ def grouped_bars(groups: Mapping[State, np.ndarray], *, names: Mapping[State, st
         labels: n display strings; equal ones stay apart.
         most: end of the axis; None leaves it to the values.
     """
-    figure = go.Figure()
-    for state, values in groups.items():
-        figure.add_trace(go.Bar(
-            x=np.arange(len(labels)), y=np.asarray(values), name=escape(names[state]), showlegend=True,
-            marker={"color": COLOURS[theme][state], "pattern": {"shape": PATTERNS[state], "size": 6}},
-            hovertemplate="%{x}<br>" + escape(names[state]) + " %{y:.4g}<extra></extra>",
-        ))
-    _frame(figure, theme, x=x_title, y=y_title)
-    figure.update_xaxes(tickmode="array", tickvals=np.arange(len(labels)),
-                        ticktext=[isolate(escape(shorten(label))) for label in labels])
-    figure.update_yaxes(rangemode="tozero", exponentformat="power")
-    if most is not None:
-        figure.update_yaxes(range=[0, most])
-    return _legend(figure)
+    bars = [go.Bar(
+        x=np.arange(len(labels)), y=np.asarray(values), name=escape(names[state]),
+        marker={"color": COLOURS[theme][state], "pattern": {"shape": PATTERNS[state], "size": 6}},
+        hovertemplate="%{x}<br>" + escape(names[state]) + " %{y:.4g}<extra></extra>",
+    ) for state, values in groups.items()]
+    x_axis = {"tickmode": "array", "tickvals": np.arange(len(labels)),
+              "ticktext": [isolate(escape(shorten(label))) for label in labels]}
+    y_axis = {"rangemode": "tozero", "exponentformat": "power"} | ({} if most is None else {"range": [0, most]})
+    return go.Figure(bars, _layout(theme, x=x_title, y=y_title, x_axis=x_axis, y_axis=y_axis) | LEGEND)
 
 
-def _frame(figure: go.Figure, theme: palette.Theme, *, x: str, y: str) -> None:
-    figure.update_layout(**bare_layout(title="", theme=theme), height=HEIGHT, bargap=0.12)
-    figure.update_layout(margin={"l": 56 if y else 32, "r": 16, "t": 12, "b": 44 if x else 24, "pad": 4})
+def _layout(theme: palette.Theme, *, x: str, y: str, x_axis: dict | None = None, y_axis: dict | None = None) -> dict:
+    """The layout in one piece: every later change of a figure costs as much as making it."""
     axis = {"gridcolor": _RULE[theme], "zeroline": False, "automargin": True, "fixedrange": True}
-    figure.update_xaxes(**axis, showgrid=False, title={"text": escape(x), "standoff": 6})
-    figure.update_yaxes(**axis, title={"text": escape(y), "standoff": 12})
-
-
-def _legend(figure: go.Figure) -> go.Figure:
-    figure.update_layout(showlegend=True, margin={"t": 36},
-                         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"})
-    return figure
+    return bare_layout(title="", theme=theme) | {
+        "height": HEIGHT, "bargap": 0.12,
+        "margin": {"l": 56 if y else 32, "r": 16, "t": 36, "b": 44 if x else 24, "pad": 4},
+        "xaxis": {**axis, "showgrid": False, "title": {"text": escape(x), "standoff": 6}, **(x_axis or {})},
+        "yaxis": {**axis, "title": {"text": escape(y), "standoff": 12}, **(y_axis or {})},
+    }

@@ -52,6 +52,7 @@ def test_marks_stand_where_they_are_told_and_the_upright_at_its_value():
                     upright=(9.7, "2 ln n"), theory=(np.zeros(9), "theory"))
     named, unnamed = (trace for trace in figure.data if trace.mode == "markers")
     assert (named.x[0], named.y[0], named.showlegend, unnamed.showlegend) == (64.0, 1.5, True, False)
+    assert figure.layout.showlegend
     assert named.marker.symbol != unnamed.marker.symbol
     line, = figure.layout.shapes
     assert line.x0 == line.x1 == 9.7
