@@ -343,8 +343,9 @@ def save(reference: Reference, path: Path) -> None:
 def load(path: Path, *, shape: tuple[int, int]) -> Reference | None:
     """What `save` wrote; None where there is nothing, or nothing whole."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            states = {name: file[name] for name in _STATES}
+        # Opened here: np.load leaves a file that is no archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            states = {name: arrays[name] for name in _STATES}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:

@@ -34,9 +34,8 @@ def odds_over_uniform(mass: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     long sentences, while both its mass and its mass's multiple of the uniform mass change with the length. Masses
     nearer to 1 than `ODDS_FLOOR` count alike: half precision could not tell them apart.
     """
-    mass, uniform = np.asarray(mass, np.float64), np.asarray(uniform, np.float64)
-    odds = mass / np.maximum(1 - mass, ODDS_FLOOR)
-    return np.minimum(odds, 1 / ODDS_FLOOR) * np.maximum(1 - uniform, ODDS_FLOOR) / np.maximum(uniform, ODDS_FLOOR)
+    mass, uniform = (np.clip(np.asarray(each, np.float64), 0.0, 1 - ODDS_FLOOR) for each in (mass, uniform))
+    return mass / (1 - mass) * (1 - uniform) / np.maximum(uniform, ODDS_FLOOR)
 
 
 def benjamini_hochberg(p_values: np.ndarray, *, level: float) -> np.ndarray:
