@@ -34,8 +34,9 @@ def answer(engine: LocalEngine, question: Question, second: Question | None, spo
         evidence_compare.show(evidence, other, theme=theme, _=_)
         st.header(_("The first question in full"))
     left, right = st.columns([3, 2], gap="medium", vertical_alignment="bottom")
-    with left:
-        evidence_view.choose_output_word(evidence, _)
+    if other is None:
+        with left:
+            evidence_view.choose_output_word(evidence, _)
     with right:
         measure = evidence_view.choose_measure(evidence, _)
     evidence_view.show(evidence, measure=measure, theme=theme, _=_)

@@ -16,8 +16,9 @@ from pages.figures import evidence as figures
 from pages.figures import palette
 from pages.figures.frame import plotly_config
 from pages.widgets import evidence_texts, evidence_view, prompt_box
+from pages.widgets.banners import escape
 from pages.widgets.evidence_panels import Picture
-from pages.widgets.evidence_question import Question, Side, span_of
+from pages.widgets.evidence_question import Question, Side, output_word, span_of
 from pages.widgets.evidence_texts import plain, signed
 from pages.widgets.language import Translate
 
@@ -48,7 +49,7 @@ def _other_model(question: Question, cards: tuple[ModelCard, ...], _: Translate)
         placeholder=_("Choose a model, or type a hub id: org/name"))
     prompt_box.ask_before_fetching(name, _)
     # What the first model wrote is not what the second writes: its own word is found anew.
-    return replace(question, prompt=Prompt(name, question.prompt.text), output_word=None) if name else None
+    return _with_its_word(replace(question, prompt=Prompt(name, question.prompt.text))) if name else None
 
 
 def _other_sentence(question: Question, source: Side, _: Translate) -> Question | None:
@@ -64,11 +65,15 @@ def _other_sentence(question: Question, source: Side, _: Translate) -> Question 
     contrast = c.text_input(_("Contrast there"), key="second_contrast", placeholder=_("empty: the same"))
     if not text.strip():
         return None
-    return replace(
-        question, prompt=Prompt(question.prompt.model, text), output_word=None,
+    return _with_its_word(replace(
+        question, prompt=Prompt(question.prompt.model, text),
         contrast=contrast.strip() or question.contrast,
         query=query.strip() or _word(question.query, source.text),
-        key=key.strip() or _in_its_place(question.key, source.text, text))
+        key=key.strip() or _in_its_place(question.key, source.text, text)))
+
+
+def _with_its_word(second: Question) -> Question:
+    return replace(second, output_word=output_word(second, state="second_output_word"))
 
 
 def _word(reference, text: str) -> str:
@@ -87,10 +92,12 @@ def _in_its_place(reference, text: str, second: str) -> str:
 
 def show(first: Evidence, second: Evidence, *, theme: palette.Theme, _: Translate) -> None:
     """Two verdicts, the numbers side by side, and the maps of their difference."""
-    for column, evidence, key in zip(st.columns(2, gap="large"), (first, second), ("first", "second"), strict=True):
+    pairs = ((first, "first", "output_word"), (second, "second", "second_output_word"))
+    for column, (evidence, name, state) in zip(st.columns(2, gap="large"), pairs, strict=True):
         with column:
-            st.markdown(f"**{evidence_texts.quoted(evidence.source, _)}** · {evidence.prompt.model}")
-            evidence_view.verdict(evidence, _, key=f"verdict-{key}")
+            st.markdown(f"**{evidence_texts.quoted(evidence.source, _)}** · {escape(evidence.prompt.model)}")
+            evidence_view.verdict(evidence, _, key=f"verdict-{name}")
+            evidence_view.choose_output_word(evidence, _, key=state)
     rows = ["| | 1 | 2 |", "|:---|---:|---:|", *(f"| {name} | {a} | {b} |" for name, a, b in numbers(first, second, _))]
     st.markdown("\n".join(rows))
     maps = differences(first, second, theme=theme, _=_)

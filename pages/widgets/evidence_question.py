@@ -22,7 +22,8 @@ from pages.widgets.word_pair import Pair, clicked, word_pair
 #: What the address holds, beside the language.
 PERMALINK = (
     "model", "text", "target", "query", "query_at", "key", "key_at", "query_in", "contrast", "output_word", "instead",
-    "compare", "second", "second_query", "second_key", "second_contrast", "second_model", "measure",
+    "compare", "second", "second_query", "second_key", "second_contrast", "second_output_word",
+    "second_model", "measure",
 )
 _SPAN = re.compile(r"(\d{1,6})-(\d{1,6})")
 #: Commas and semicolons, the full-width ones and the enumeration comma too.
@@ -128,7 +129,7 @@ def choose_words(trace: Trace, _: Translate) -> Question | None:
         contrast=state["contrast"].strip() or None,
         replacements=tuple(word.strip() for word in _BETWEEN.split(state["instead"]) if word.strip()) or None,
     )
-    return replace(question, output_word=_output_word(question))
+    return replace(question, output_word=output_word(question, state="output_word"))
 
 
 def source_side(trace: Trace) -> Side:
@@ -215,14 +216,13 @@ def _fields(has_output: bool, _: Translate) -> None:
         help=_("Words to replace B with. Empty: words close to B in the model's own embeddings."))
 
 
-def _output_word(question: Question) -> Reference | None:
-    """The output word that the person chose for this very question, if any."""
-    state = st.session_state
-    asked = (question.prompt, question.query, question.query_in)
-    if state.get("_output_word_of", asked) != asked:
-        state["output_word"] = ""
-    state["_output_word_of"] = asked
-    match = _SPAN.fullmatch(str(state.get("output_word") or ""))
+def output_word(question: Question, *, state: str) -> Reference | None:
+    """The output word that the person chose for this very question, if any; `state` names where it is kept."""
+    kept, asked = st.session_state, (question.prompt, question.query, question.query_in)
+    if kept.get(f"_{state}_of", asked) != asked:
+        kept[state] = ""
+    kept[f"_{state}_of"] = asked
+    match = _SPAN.fullmatch(str(kept.get(state) or ""))
     return (int(match[1]), int(match[2])) if match and question.query_in == "source" else None
 
 
@@ -270,7 +270,7 @@ def _pick(text: str) -> None:
 def _forget_words() -> None:
     """Another sentence: what was asked of the old one is no question any more."""
     for name in ("target", "query", "query_at", "key", "key_at", "contrast", "instead", "output_word", "second",
-                 "second_query", "second_key", "second_contrast", "query_in"):
+                 "second_query", "second_key", "second_contrast", "second_output_word", "query_in"):
         st.session_state[name] = "source" if name == "query_in" else ""
 
 

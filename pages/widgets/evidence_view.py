@@ -51,7 +51,7 @@ def choose_measure(evidence: Evidence, _: Translate) -> str:
                                 required=True)
 
 
-def choose_output_word(evidence: Evidence, _: Translate) -> None:
+def choose_output_word(evidence: Evidence, _: Translate, *, key: str = "output_word") -> None:
     """For A in an encoder–decoder's source: the candidates to stand for it, with what each way of finding says."""
     if not evidence.output_words:
         return
@@ -64,9 +64,9 @@ def choose_output_word(evidence: Evidence, _: Translate) -> None:
         told = _("{word}: {cut} nats without A, {attention} attention").format(
             word=word.text, cut=evidence_texts.signed(word.cut_delta), attention=evidence_texts.plain(word.attention))
         options[f"{word.span[0]}-{word.span[1]}"] = " · ".join([told, *marks])
-    if st.session_state.get("output_word") not in options:
-        st.session_state["output_word"] = ""
-    st.selectbox(_("Output word that stands for A"), list(options), key="output_word", format_func=options.get,
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = ""
+    st.selectbox(_("Output word that stands for A"), list(options), key=key, format_func=options.get,
                  filter_mode=None,
                  help=_("What the effects are measured on. Found by cutting A off from the decoder, and by the "
                         "attention of the row that predicts the word; choose another if you mean another."))
