@@ -1,0 +1,42 @@
+"""Sliders and choices whose value may come from an address: whatever stands there, a valid value comes out.
+
+They keep their value in the session state under the name that the address
+uses. They know nothing of what the values mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import streamlit as st
+
+
+def slider(label: str, low: int, high: int, *, key: str, default: int, step: int = 1, help: str | None = None) -> int:
+    """A slider of whole numbers; where there is nothing to choose, `low` and no slider."""
+    value = _number(key, default)
+    if not low < high:
+        return low
+    value = low + round((min(max(value, low), high) - low) / step) * step
+    st.session_state[key] = min(value, high)
+    return st.slider(label, low, high, step=step, key=key, help=help)
+
+
+def steps(label: str, options: Sequence[int], *, key: str, default: int, help: str | None = None) -> int:
+    """A slider over `options`, rising numbers; another number becomes the nearest one."""
+    value = _number(key, default)
+    st.session_state[key] = min(options, key=lambda option: abs(option - value))
+    return st.select_slider(label, list(options), key=key, format_func=lambda option: f"{option:,}", help=help)
+
+
+def choice(label: str, names: Mapping[str, str], *, key: str, help: str | None = None) -> str:
+    """One of `names` (value → what is shown), the first by default."""
+    if st.session_state.get(key) not in names:
+        st.session_state[key] = next(iter(names))
+    return st.segmented_control(label, list(names), key=key, required=True, format_func=names.get, help=help)
+
+
+def _number(key: str, default: int) -> int:
+    try:
+        return int(st.session_state.get(key, default))
+    except (TypeError, ValueError, OverflowError):
+        return default
