@@ -41,8 +41,9 @@ def show(found: Found, spoken: Language, _: Translate) -> dict[str, str | int]:
         else:
             draw = {"sinusoidal": _sinusoidal, "rope": positions_rope.draw, "alibi": _alibi, "t5": _t5}[kind]
             headline, formula, pictures = draw(_)
-    st.markdown(headline)
-    st.latex(formula)
+    with st.container(key="said"):
+        st.markdown(headline)
+        st.latex(formula)
     drawn.show(pictures)
     drawn.offer(f"positions-{kind}", pictures, facts=[(_("Encoding"), names[kind])], language=spoken, _=_)
     controlled = ("n", "d", "base", "at", "dimension", "trained", "factor", "scaling", "heads", "alibi_head",
@@ -82,8 +83,9 @@ def _sinusoidal(_: Translate) -> Shown:
     step = positions.similarity(positions.sinusoidal(2, d, base=base), 0)[1]
     headline = _("The fastest of {pairs} waves turns once in **{fast:.2f}** positions, the slowest in **{slow:,.0f}**. "
                  "Neighbours are alike by **{step:.3f}** (cosine), the same on both sides: distance without direction. "
-                 "Past {trained:,} trained positions, **{new}** waves reach angles never met before.").format(
-        pairs=len(waves), fast=waves[0], slow=waves[-1], step=step, trained=trained, new=new)
+                 "Within n = {n} positions **{within}** waves make a full turn; past {trained:,} trained positions, "
+                 "**{new}** reach angles never met before.").format(
+        n=n, within=int((waves <= n).sum()), pairs=len(waves), fast=waves[0], slow=waves[-1], step=step, trained=trained, new=new)
     function = r"\sin" if dimension % 2 == 0 else r"\cos"
     formula = (rf"PE(p, {dimension}) = {function}\left(p \cdot {base}^{{-{2 * pair}/{d}}}\right) = "
                rf"{function}({frequencies[pair]:.3g}\,p), \quad PE({at}, {dimension}) = {values[at, dimension]:.3f}")
@@ -171,8 +173,9 @@ def _alibi(_: Translate) -> Shown:
     bias = -slopes[:, None] * distances
     headline = _("Head {head} takes **{slope:.4f}** off a score for each position of distance: the weight falls to "
                  "37 % in **{reach:,.0f}** positions. At the trained length ({trained:,}) that is −{at_trained:,.1f}, "
-                 "at {asked:,} positions −{at_asked:,.1f}: the line simply goes on.").format(
-        head=head, slope=slope, reach=1 / slope, trained=trained, at_trained=slope * trained, asked=trained * factor,
+                 "at {asked:,} positions −{at_asked:,.1f}: the line simply goes on. Across n = {n} positions the farthest "
+                 "key loses {far:,.1f}.").format(
+        n=n, far=slope * (n - 1), head=head, slope=slope, reach=1 / slope, trained=trained, at_trained=slope * trained, asked=trained * factor,
         at_asked=slope * trained * factor)
     if n_heads & (n_heads - 1):
         headline += " " + _("{n_heads} is no power of two: the heads follow BLOOM's rule, not 2^(−8h/n).").format(
@@ -230,7 +233,8 @@ def _t5(_: Translate) -> Shown:
     first_shared = int(np.abs(offsets[buckets == last]).min())
     headline = _("Distances below **{exact}** have a bucket each; further away they share more and more, and from "
                  "**{shared}** positions on everything behind is bucket **{last}**: a text of any length fits, but far "
-                 "is just far. From position {at}, {seen} of the {n_buckets} buckets are in use.").format(
+                 "is just far. From position {at} of n = {n}, {seen} of the {n_buckets} buckets are in use.").format(
+        n=n,
         exact=exact, shared=first_shared, last=last, at=at, n_buckets=n_buckets,
         seen=len(np.unique(row if bidirectional else row[:at + 1])))
     theirs = texts(_)

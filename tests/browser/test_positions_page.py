@@ -18,9 +18,9 @@ SENTENCE = "我喜欢吃苹果"
 SLIDERS = {
     "Sinusoids": ("Positions n", "Position i", "Width d", "Dimension", "Base", "Trained length"),
     "Learned table": ("Positions n", "Position i", "Width d", "Dimension"),
-    "Rotation (RoPE)": ("Head width d", "Base", "Position i", "Trained length", "Asked length, as a multiple"),
-    "ALiBi": ("Position i", "Heads", "Head", "Trained length", "Asked length, as a multiple"),
-    "T5 buckets": ("Position i", "Buckets", "Largest distance told apart"),
+    "Rotation (RoPE)": ("Positions n", "Head width d", "Base", "Position i", "Trained length", "Asked length, as a multiple"),
+    "ALiBi": ("Positions n", "Position i", "Heads", "Head", "Trained length", "Asked length, as a multiple"),
+    "T5 buckets": ("Positions n", "Position i", "Buckets", "Largest distance told apart"),
 }
 
 
@@ -39,7 +39,7 @@ def visit(page, app_url, settled, **parameters) -> None:
 
 def said(page) -> str:
     """The headline and the formula of the chosen encoding."""
-    return page.locator(".st-key-answers").inner_text()
+    return page.locator(".st-key-said").inner_text()
 
 
 def slider(page, label: str, *, within: str = ".st-key-answers"):
@@ -85,14 +85,13 @@ def test_every_control_changes_a_number(page, app_url, settled):
     answers = page.locator(".st-key-answers")
     for encoding, labels in SLIDERS.items():
         answers.get_by_role("radio", name=encoding, exact=True).click()
-        slider(page, labels[-1]).wait_for()
         settled(page)
+        slider(page, labels[-1]).wait_for()
         for label in labels:
             before = said(page)
             nudge(page, label, "ArrowLeft" if label == "Trained length" else "ArrowRight")
             page.wait_for_function("([box, before]) => box.innerText !== before",
-                                   arg=[answers.element_handle(), before])
-            settled(page)
+                                   arg=[page.locator(".st-key-said").element_handle(), before])
             after = said(page)
             assert re.findall(r"[\d.,]+", after) != re.findall(r"[\d.,]+", before), f"{encoding}: {label}"
         assert page.locator('[data-testid="stAlert"]').count() == 0
