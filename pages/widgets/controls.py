@@ -6,7 +6,7 @@ uses. They know nothing of what the values mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
@@ -17,15 +17,16 @@ def slider(label: str, low: int, high: int, *, key: str, default: int, step: int
     if not low < high:
         return low
     value = low + round((min(max(value, low), high) - low) / step) * step
-    st.session_state[key] = min(value, high)
+    _keep(key, min(value, high))
     return st.slider(label, low, high, step=step, key=key, help=help)
 
 
-def steps(label: str, options: Sequence[int], *, key: str, default: int, help: str | None = None) -> int:
+def steps(label: str, options: Sequence[int], *, key: str, default: int, help: str | None = None,
+          format_func: Callable[[int], str] = "{:,}".format) -> int:
     """A slider over `options`, rising numbers; another number becomes the nearest one."""
     value = _number(key, default)
-    st.session_state[key] = min(options, key=lambda option: abs(option - value))
-    return st.select_slider(label, list(options), key=key, format_func=lambda option: f"{option:,}", help=help)
+    _keep(key, min(options, key=lambda option: abs(option - value)))
+    return st.select_slider(label, list(options), key=key, format_func=format_func, help=help)
 
 
 def choice(label: str, names: Mapping[str, str], *, key: str, help: str | None = None) -> str:
@@ -33,6 +34,12 @@ def choice(label: str, names: Mapping[str, str], *, key: str, help: str | None =
     if st.session_state.get(key) not in names:
         st.session_state[key] = next(iter(names))
     return st.segmented_control(label, list(names), key=key, required=True, format_func=names.get, help=help)
+
+
+def _keep(key: str, value: int) -> None:
+    """Writes only what differs: a value set here goes to the browser, over what a quick hand has meanwhile moved."""
+    if st.session_state.get(key) != value:
+        st.session_state[key] = value
 
 
 def _number(key: str, default: int) -> int:

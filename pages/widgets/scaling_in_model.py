@@ -86,13 +86,8 @@ def _measures(_: Translate) -> dict[str, str]:
 
 def _multiplier(_: Translate) -> int:
     """The slider of the multiplier; its value counts half octaves: ×2^(value/2)."""
-    try:
-        stored = int(st.session_state.get(MULTIPLIER, FIRST))
-    except (TypeError, ValueError, OverflowError):
-        stored = FIRST
-    st.session_state[MULTIPLIER] = min(max(stored, POWERS[0]), POWERS[-1])
-    return st.select_slider(
-        _("Multiplier on the scaling (1/temperature)"), POWERS, key=MULTIPLIER,
+    return controls.steps(
+        _("Multiplier on the scaling (1/temperature)"), POWERS, key=MULTIPLIER, default=FIRST,
         format_func=lambda power: f"×{2 ** (power / 2):.3g}",
         help=_("×1 is the model as it is; below, softer (a temperature above 1); above, sharper."))
 
