@@ -41,14 +41,12 @@ class Medians:
 
 def show(spoken: Language, _: Translate) -> dict[str, str | int]:
     """Draws the part; returns what the address should say."""
-    first, second, third = st.columns([3, 2, 3], gap="medium", vertical_alignment="bottom")
+    first, second = st.columns([3, 2], gap="medium")
     with first:
         d_head = controls.steps(_("d_k: entries of a query"), D_HEADS, key=D_HEAD, default=64)
     with second:
         k_len = controls.steps(_("n: keys in sight"), K_LENS, key=K_LEN, default=128)
-    with third:
-        distribution = controls.choice(_("Entries drawn from (mean 0, variance 1)"), _distributions(_),
-                                       key=DISTRIBUTION)
+    distribution = controls.choice(_("Entries drawn from (mean 0, variance 1)"), _distributions(_), key=DISTRIBUTION)
     medians = _sweep(k_len, distribution)
     here = {state: medians[state][D_HEADS.index(d_head)] for state in STATES}
     st.markdown(_headline(d_head, k_len, here, _))

@@ -32,24 +32,22 @@ def show(engine: LocalEngine, trace: Trace, spoken: Language, _: Translate) -> d
     """Draws the part; returns what the address should say."""
     with st.spinner(_("Measuring every head at every multiplier …")):
         every = _heads(engine, trace.prompt)
-    first, second, third = st.columns([5, 8, 6], gap="medium", vertical_alignment="bottom")
-    with first:
+    with st.container(horizontal=True, gap="medium"):
         streams = {"encoder": _("Encoder"), "decoder": _("Decoder"), "cross": _("Cross")}
         stream = controls.choice(_("Stream"), {name: streams[name] for name in trace.streams}, key=STREAM)
-    with second:
         measure = controls.choice(_("Measure"), _measures(_), key=MEASURE)
-    with third:
-        power = _multiplier(_)
     found = every[stream]
+    n_layers, n_heads = found.product_variance.shape
+    first, second, third = st.columns(3, gap="medium", vertical_alignment="bottom")
+    with first:
+        power = _multiplier(_)
+    with second:
+        layer = controls.slider(_("Layer"), 0, n_layers - 1, key=LAYER, default=0)
+    with third:
+        head = controls.slider(_("Head"), 0, n_heads - 1, key=HEAD, default=0)
     at = _states_at(found, power)
     st.markdown(_headline(found, at, _))
     theme = st.context.theme.type or "light"
-    n_layers, n_heads = found.product_variance.shape
-    left, middle, _rest = st.columns([3, 3, 3], gap="medium", vertical_alignment="bottom")
-    with left:
-        layer = controls.slider(_("Layer"), 0, n_layers - 1, key=LAYER, default=0)
-    with middle:
-        head = controls.slider(_("Head"), 0, n_heads - 1, key=HEAD, default=0)
     st.markdown(_one_head(found, at, layer, head, _))
     pictures = _head_pictures(found, at, measure, (layer, head), theme, _)
     drawn.show(pictures, per_row=1)
@@ -115,7 +113,7 @@ def _headline(found: HeadSaturation, at: dict[str, int], _: Translate) -> str:
         text = _("**This model never divides: it has learnt smaller queries and keys instead ($d_k$ = {d}). Its heads "
                  "spread over {own:.2f} nats (median over heads, of at most {most:.2f}); at the chosen multiplier over "
                  "{chosen:.2f}.**")
-    chance = _("Its heads are no chance: the variance of $q\\cdot k$ is {low:.3g} … {high:.3g} here, and "
+    chance = _("Its heads are no chance: the variance of $q\\cdot k$ is {low:.4g} … {high:.4g} here, and "
                "would be $d_k$ = {d} if entries were independent with variance 1.")
     numbers = {"divisor": found.divisor, "d": found.d_head, "own": median["with"], "most": found.uniform_entropy,
                "without": median.get("without"), "chosen": median["chosen"], "low": low, "high": high}
@@ -137,7 +135,8 @@ def _one_head(found: HeadSaturation, at: dict[str, int], layer: int, head: int, 
     ]
     for measure, title in _measures(_).items():
         values = getattr(found, measure)
-        cells = " | ".join(f"**{values[place, layer, head]:.3f}**" for place in at.values())
+        digits = ".2g" if measure == "jacobian_norm" else ".3f"
+        cells = " | ".join(f"**{values[place, layer, head]:{digits}}**" for place in at.values())
         lines.append(f"| {title} | {cells} |")
     return "\n".join(lines)
 

@@ -106,9 +106,10 @@ def test_every_control_of_the_part_in_a_model_moves_its_numbers(page, app_url, s
     place = lab.MULTIPLIERS.index(0.25)
 
     def measures(stream: str, layer: int, head: int, at: int) -> dict[str, list[str]]:
-        return {name: [f"{getattr(found[stream], measure)[index, layer, head]:.3f}" for index in (ONE, -1, at)]
-                for name, measure in (("entropy (nats)", "entropy"), ("largest weight", "max_probability"),
-                                      ("Jacobian norm (median)", "jacobian_norm"))}
+        return {name: [f"{getattr(found[stream], measure)[index, layer, head]:{digits}}" for index in (ONE, -1, at)]
+                for name, measure, digits in (("entropy (nats)", "entropy", ".3f"),
+                                              ("largest weight", "max_probability", ".3f"),
+                                              ("Jacobian norm (median)", "jacobian_norm", ".2g"))}
 
     expect_row(page, "entropy (nats)", measures("encoder", 0, 0, place)["entropy (nats)"])
     assert row(page, "entropy (nats)")[0] == f"{own:.3f}"
