@@ -1,0 +1,61 @@
+"""The small live figures of the home page: a few bars, a curve, a table of colours, nothing to operate.
+
+They take plain numbers and know no question. Each is drawn once and answers to
+nothing, so a card costs the browser as little as a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from pages.figures import palette
+from pages.figures.frame import bare_layout, escape, isolate
+
+#: Height of a card's figure, in pixels.
+HEIGHT = 150
+#: Settings for `st.plotly_chart`: a picture.
+STATIC = {"staticPlot": True, "displayModeBar": False, "responsive": True}
+
+
+def bars(values: Sequence[float], *, labels: Sequence[str], baseline: float | None = None, number: str = ".2f",
+         theme: palette.Theme) -> go.Figure:
+    """Horizontal bars with their numbers; `baseline` is a dashed line across them."""
+    place = np.arange(len(values))
+    figure = go.Figure(go.Bar(
+        x=np.asarray(values, dtype=np.float64), y=place, orientation="h", textposition="outside", cliponaxis=False,
+        text=[f"{value:{number}}" for value in values],
+        marker={"color": palette.to_hex(palette.sequential(theme)[140:141])[0]},
+    ))
+    low, high = min(0.0, *values), max(0.0, *values, baseline or 0.0)
+    room = 0.22 * (high - low or 1.0)
+    figure.update_layout(
+        **_layout(theme),
+        xaxis={"range": [low - (room if low else 0), high + (room if high else 0)], "visible": False},
+        yaxis={"tickmode": "array", "tickvals": place, "ticktext": [isolate(escape(label)) for label in labels],
+               "range": [len(values) - 0.5, -0.5], "showgrid": False, "zeroline": False, "automargin": True},
+    )
+    if baseline is not None:
+        figure.add_vline(x=baseline, line={"dash": "dash", "width": 1.5, "color": palette.ACCENT[theme]})
+    return figure
+
+
+def line(x: np.ndarray, y: np.ndarray, *, limit: float, x_unit: str, y_unit: str, theme: palette.Theme) -> go.Figure:
+    """A growing quantity with a line at `limit`."""
+    figure = go.Figure(go.Scatter(x=x, y=y, mode="lines", fill="tozeroy",
+                                  line={"width": 2, "color": palette.to_hex(palette.sequential(theme)[140:141])[0]}))
+    figure.add_hline(y=limit, line={"dash": "dash", "width": 1.5, "color": palette.ACCENT[theme]})
+    axis = {"showgrid": False, "zeroline": False, "automargin": True, "nticks": 5, "ticklabelstandoff": 4}
+    figure.update_layout(
+        **_layout(theme), xaxis={**axis, "ticksuffix": x_unit},
+        yaxis={**axis, "ticksuffix": y_unit, "rangemode": "tozero"},
+    )
+    return figure
+
+
+def _layout(theme: palette.Theme) -> dict:
+    return bare_layout(title="", theme=theme) | {
+        "height": HEIGHT, "margin": {"l": 4, "r": 8, "t": 4, "b": 4, "pad": 0}, "bargap": 0.35,
+    }

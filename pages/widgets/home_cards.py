@@ -1,0 +1,126 @@
+"""What the five cards of the home page show: numbers of the embedded model, each computed, none written down.
+
+Each function asks the engine one question and returns a sentence with its
+number and a figure. They know which page tells more; they draw nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from engine import Head, LocalEngine, Prompt, errors, kv_memory, norm_experiments, positions_lab
+from engine.kv_presets import PRESETS
+from pages.figures import home as figures
+from pages.figures import palette
+from pages.widgets import evidence_questions, evidence_texts, normalization_data
+from pages.widgets.banners import human_bytes
+from pages.widgets.language import Translate
+
+MODEL = "zh-en"
+#: The flagship, from the ready questions.
+FLAGSHIP = evidence_questions.load()[0]
+#: For the word order: the same three words mean two things.
+ORDER = "我爱你"
+#: The book of the memory card, in tokens, the shape that reads it, and the GPU it would have to fit on.
+BOOK_TOKENS, BOOK_MODEL, GPU_BYTES = 200_000, "llama-3-8b", 24 * 2**30
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """One card's answer: a sentence with a number in it (Markdown), and its figure."""
+
+    sentence: str
+    figure: go.Figure
+
+
+def query_key_value(engine: LocalEngine, theme: palette.Theme, _: Translate) -> Answer:
+    """The head in which 苹果 looks at 吃 most."""
+    prompt = Prompt(MODEL, FLAGSHIP.text)
+    axes = engine.trace(prompt).tokens("encoder")
+    texts = [token.text for token in axes.key]
+    row, column = texts.index(FLAGSHIP.query), texts.index(FLAGSHIP.key)
+    weights = engine.patterns(prompt, "encoder")[:, :, row]
+    layer, head = np.unravel_index(int(weights[:, :, column].argmax()), weights.shape[:2])
+    found = engine.query_key_value(prompt, Head("encoder", int(layer), int(head)))
+    sentence = _("Each word asks with q, answers with k and hands over v. In layer {layer}, head {head} of this "
+                 "model the q of {query} meets the k of {key} at **{score:+.2f}**, which softmax makes a weight "
+                 "of **{weight:.2f}** (uniform {uniform:.2f}).")
+    return Answer(
+        sentence.format(layer=layer, head=head, query=FLAGSHIP.query, key=FLAGSHIP.key,
+                        score=float(found.q[row] @ found.k[column]) * found.scaling,
+                        weight=float(weights[layer, head, column]), uniform=1 / len(texts)),
+        figures.bars(weights[layer, head], labels=texts, baseline=1 / len(texts), theme=theme),
+    )
+
+
+def positions(engine: LocalEngine, theme: palette.Theme, _: Translate) -> Answer:
+    """Two orders of a sentence, with positions and without."""
+    compared = positions_lab.compare_orders(engine, Prompt(MODEL, ORDER), order="swap ends")
+    on, off = compared.vector_residual_on, compared.vector_residual_off
+    sentence = _("Every position adds its own wave to a word's vector. With the first and last word of {sentence} "
+                 "swapped, the words' vectors change by **{on:.0%}** of the largest; with positions switched off "
+                 "by **{off:.0e}**: without them the model cannot tell the two orders apart.")
+    return Answer(
+        sentence.format(sentence=ORDER, on=on, off=off),
+        figures.bars([on, off], labels=[_("positions on"), _("positions off")], theme=theme),
+    )
+
+
+def normalization(engine: LocalEngine, theme: palette.Theme, _: Translate) -> Answer:
+    """What another sentence in the batch does to one sentence, under LayerNorm and under BatchNorm."""
+    site = normalization_data.sites(engine, MODEL, FLAGSHIP.text)[0]
+    read = normalization_data.batch(engine, MODEL, FLAGSHIP.text, site)
+    sentence, *rest = (read.sentence(index) for index in range(len(read.tokens)))
+    half = len(rest) // 2
+    change = norm_experiments.change_companions(sentence, rest[:half], rest[half:2 * half], eps=read.eps)
+    told = _("LayerNorm needs nothing but the word itself. With other sentences in the batch, this sentence's "
+             "normalised values change by **{layer:g}** under LayerNorm and by up to **{batch:.2f}** under "
+             "BatchNorm.")
+    return Answer(
+        told.format(layer=change.layer, batch=change.batch),
+        figures.bars([change.layer, change.batch], labels=["LayerNorm", "BatchNorm"], theme=theme),
+    )
+
+
+def memory(engine: LocalEngine, theme: palette.Theme, _: Translate) -> Answer:
+    """The cache of a whole book."""
+    shape = PRESETS[BOOK_MODEL]
+    tokens = np.linspace(0, BOOK_TOKENS, 41).astype(int)
+    gib = np.array([kv_memory.cache_bytes(shape, int(n)) for n in tokens]) / 2**30
+    each, book = kv_memory.cache_bytes(shape, 1), kv_memory.cache_bytes(shape, BOOK_TOKENS)
+    sentence = _("A model keeps the k and v of every word it has read. {model} keeps **{each}** a token, so a "
+                 "book of {tokens:,} tokens takes **{book}**, more than a GPU of {gpu} has (dashed).")
+    return Answer(
+        sentence.format(model=BOOK_MODEL, each=human_bytes(each), tokens=BOOK_TOKENS, book=human_bytes(book),
+                        gpu=human_bytes(GPU_BYTES)),
+        figures.line(tokens / 1000, gib, limit=GPU_BYTES / 2**30, x_unit="k", y_unit=" GiB", theme=theme),
+    )
+
+
+def evidence(engine: LocalEngine, theme: palette.Theme, _: Translate) -> Answer:
+    """The flagship question, asked in full."""
+    found = _evidence(engine)
+    cut, other_cut, hide, other_hide = evidence_texts.judged(found)
+    return Answer(
+        evidence_texts.sentence(found, _),
+        figures.bars([cut, -other_cut, hide, -other_hide], number="+.2f", theme=theme, labels=[
+            _("cut the edge"), _("cut another word's"), _("hide the word"), _("hide another word")]),
+    )
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _evidence(_engine: LocalEngine):
+    return _engine.evidence(Prompt(MODEL, FLAGSHIP.text), FLAGSHIP.query, FLAGSHIP.key, contrast=FLAGSHIP.contrast)
+
+
+def is_here(engine: LocalEngine) -> bool:
+    """Whether the embedded model is where it belongs."""
+    try:
+        engine.config(MODEL)
+    except errors.EngineError:
+        return False
+    return True

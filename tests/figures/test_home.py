@@ -1,0 +1,30 @@
+"""The home page's small figures carry the numbers they are given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pages.figures import home
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_bars_show_every_value_and_the_baseline(theme):
+    figure = home.bars([0.5, -0.25], labels=["<a>", "b"], baseline=0.2, number="+.2f", theme=theme)
+    np.testing.assert_array_equal(figure.data[0].x, [0.5, -0.25])
+    assert list(figure.data[0].text) == ["+0.50", "-0.25"]
+    assert figure.layout.shapes[0].x0 == 0.2
+    low, high = figure.layout.xaxis.range
+    assert low < -0.25 and high > 0.5
+    assert "&lt;a>" in figure.layout.yaxis.ticktext[0]
+
+
+def test_all_zero_bars_still_have_a_range():
+    low, high = home.bars([0.0, 0.0], labels=["a", "b"], theme="light").layout.xaxis.range
+    assert low == 0 and high >= 0
+
+
+def test_line_carries_its_points_and_limit():
+    figure = home.line(np.arange(3), np.arange(3) ** 2, limit=2.5, x_unit="k", y_unit=" GiB", theme="dark")
+    np.testing.assert_array_equal(figure.data[0].y, [0, 1, 4])
+    assert figure.layout.shapes[0].y0 == 2.5

@@ -1,0 +1,47 @@
+"""The home page's sentences carry the engine's numbers."""
+
+from __future__ import annotations
+
+import gettext
+
+import numpy as np
+import pytest
+
+from engine import Head, LocalEngine, Prompt
+from engine.kv_presets import PRESETS
+from pages.widgets import home_cards
+
+_ = gettext.NullTranslations().gettext
+
+
+@pytest.fixture(scope="module")
+def engine() -> LocalEngine:
+    return LocalEngine(device="cpu")
+
+
+def test_the_head_shown_is_the_one_that_looks_most(engine):
+    prompt = Prompt(home_cards.MODEL, home_cards.FLAGSHIP.text)
+    texts = [token.text for token in engine.trace(prompt).tokens("encoder").key]
+    row, column = texts.index(home_cards.FLAGSHIP.query), texts.index(home_cards.FLAGSHIP.key)
+    n_layers, n_heads = engine.trace(prompt).layers_heads("encoder")
+    every = {(layer, head): engine.pattern(prompt, Head("encoder", layer, head))[row, column]
+             for layer in range(n_layers) for head in range(n_heads)}
+    (layer, head), weight = max(every.items(), key=lambda item: item[1])
+    told = home_cards.query_key_value(engine, "light", _).sentence
+    assert f"layer {layer}, head {head}" in told and f"**{weight:.2f}**" in told
+    score = engine.scores(prompt, Head("encoder", layer, head))[row, column]
+    assert f"**{score:+.2f}**" in told
+
+
+def test_without_positions_the_order_is_lost_and_layernorm_keeps_to_itself(engine):
+    figure = home_cards.positions(engine, "light", _).figure
+    assert figure.data[0].x[0] > 0.01 and figure.data[0].x[1] < 1e-4
+    layer, batch = home_cards.normalization(engine, "light", _).figure.data[0].x
+    assert layer == 0 and batch > 0.01
+
+
+def test_the_books_bytes_follow_the_formula(engine):
+    shape = PRESETS[home_cards.BOOK_MODEL]
+    each = 2 * shape.n_layers * shape.n_kv_heads * shape.d_head * 2
+    figure = home_cards.memory(engine, "light", _).figure
+    np.testing.assert_allclose(figure.data[0].y[-1], each * home_cards.BOOK_TOKENS / 2**30)
