@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine import LocalEngine, Prompt
+from engine.evidence_types import VERDICTS
 from pages.widgets import evidence_compare, evidence_question, evidence_questions, language
 from pages.widgets.evidence_question import Question, Side, span_of
 from pages.widgets.word_pair import Pair, _pair
@@ -38,6 +39,14 @@ def test_no_ready_question_says_its_answer():
     for each in evidence_questions.load():
         for verdict in ("attends and is used", "attends but is not used", "without direct attention", "no evidence"):
             assert verdict not in each.teaches_en and verdict not in each.ask_en
+
+
+def test_all_four_verdicts_occur_on_the_embedded_model(monkeypatch, tmp_path):
+    monkeypatch.setenv("ATTENTION_CACHE", str(tmp_path))
+    embedded = LocalEngine(device="cpu")
+    given = [embedded.evidence(Prompt("zh-en", each.text), each.query, each.key, query_in=each.query_in,
+                               contrast=each.contrast or None).verdict for each in evidence_questions.load()]
+    assert set(given) == set(VERDICTS), given
 
 
 def test_the_question_of_attention_that_explains_nothing_is_there():
