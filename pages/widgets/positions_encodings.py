@@ -85,7 +85,8 @@ def _sinusoidal(_: Translate) -> Shown:
                  "Neighbours are alike by **{step:.3f}** (cosine), the same on both sides: distance without direction. "
                  "Within n = {n} positions **{within}** waves make a full turn; past {trained:,} trained positions, "
                  "**{new}** reach angles never met before.").format(
-        n=n, within=int((waves <= n).sum()), pairs=len(waves), fast=waves[0], slow=waves[-1], step=step, trained=trained, new=new)
+        n=n, within=int((waves <= n).sum()), pairs=len(waves), fast=waves[0], slow=waves[-1], step=step,
+        trained=trained, new=new)
     function = r"\sin" if dimension % 2 == 0 else r"\cos"
     formula = (rf"PE(p, {dimension}) = {function}\left(p \cdot {base}^{{-{2 * pair}/{d}}}\right) = "
                rf"{function}({frequencies[pair]:.3g}\,p), \quad PE({at}, {dimension}) = {values[at, dimension]:.3f}")
@@ -173,10 +174,10 @@ def _alibi(_: Translate) -> Shown:
     bias = -slopes[:, None] * distances
     headline = _("Head {head} takes **{slope:.4f}** off a score for each position of distance: the weight falls to "
                  "37 % in **{reach:,.0f}** positions. At the trained length ({trained:,}) that is −{at_trained:,.1f}, "
-                 "at {asked:,} positions −{at_asked:,.1f}: the line simply goes on. Across n = {n} positions the farthest "
-                 "key loses {far:,.1f}.").format(
-        n=n, far=slope * (n - 1), head=head, slope=slope, reach=1 / slope, trained=trained, at_trained=slope * trained, asked=trained * factor,
-        at_asked=slope * trained * factor)
+                 "at {asked:,} positions −{at_asked:,.1f}: the line simply goes on. Across n = {n} positions the "
+                 "farthest key loses {far:,.1f}.").format(
+        n=n, far=slope * (n - 1), head=head, slope=slope, reach=1 / slope, trained=trained,
+        at_trained=slope * trained, asked=trained * factor, at_asked=slope * trained * factor)
     if n_heads & (n_heads - 1):
         headline += " " + _("{n_heads} is no power of two: the heads follow BLOOM's rule, not 2^(−8h/n).").format(
             n_heads=n_heads)

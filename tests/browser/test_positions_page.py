@@ -18,7 +18,8 @@ SENTENCE = "我喜欢吃苹果"
 SLIDERS = {
     "Sinusoids": ("Positions n", "Position i", "Width d", "Dimension", "Base", "Trained length"),
     "Learned table": ("Positions n", "Position i", "Width d", "Dimension"),
-    "Rotation (RoPE)": ("Positions n", "Head width d", "Base", "Position i", "Trained length", "Asked length, as a multiple"),
+    "Rotation (RoPE)": ("Positions n", "Head width d", "Base", "Position i", "Trained length",
+                        "Asked length, as a multiple"),
     "ALiBi": ("Positions n", "Position i", "Heads", "Head", "Trained length", "Asked length, as a multiple"),
     "T5 buckets": ("Positions n", "Position i", "Buckets", "Largest distance told apart"),
 }
