@@ -63,7 +63,8 @@ def need(shape: KVShape, n_tokens: int, setting: Setting) -> Need:
     sequences = setting.batch * setting.beams
     return Need(
         weights=shape.n_params * setting.dtype_bytes,
-        cache=int(cache_of(shape, n_tokens, setting).sum()),
+        # One sequence's, times the sequences in Python's integers, which do not overflow.
+        cache=sequences * sum(cache_of(shape, n_tokens, replace(setting, batch=1, beams=1)).tolist()),
         logits=sequences * n_tokens * shape.d_vocab * setting.dtype_bytes,
         scores=sequences * shape.n_heads * n_tokens * n_tokens * setting.dtype_bytes,
     )

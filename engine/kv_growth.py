@@ -27,10 +27,12 @@ from engine.kv_measure import cache_bytes_of, empty_cache
 from engine.kv_shape import KVShape, layer_bytes
 from engine.limits import Limits
 from engine.run import Live
-from engine.types import Prompt
+from engine.types import Progress, Prompt
 
 #: Most steps that one request may watch.
 MOST_STEPS = 256
+#: Longest text whose tokens are counted, in characters.
+BOOK_CHARACTERS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,16 @@ class Growth:
 
 
 class Growing:
-    """A growth under way. `so_far` may be read at any time from any thread."""
+    """A growth under way. `progress` and `so_far` may be read at any time from any thread."""
 
     def __init__(self) -> None:
+        self.progress = Progress("queued")  # until the model is there
         self.so_far: Growth | None = None
         self.future: Future[Growth] | None = None  # set before this is handed out
+
+    def report_progress(self, progress: Progress) -> None:
+        """Called by the worker while the model is fetched and loaded."""
+        self.progress = progress
 
     def report(self, growth: Growth) -> None:
         """Called by the worker after each step."""
@@ -112,7 +119,16 @@ def count_tokens(live: Live, text: str) -> int:
 
     Lines are counted one by one, so that a whole book takes seconds: a line
     break may be joined to what follows it by few tokenizers.
+
+    Raises:
+        TextTooLong: more than BOOK_CHARACTERS.
     """
+    if len(text) > BOOK_CHARACTERS:
+        raise errors.TextTooLong(
+            f"at most {BOOK_CHARACTERS:,} characters of text", got=f"{len(text):,}",
+            next_step="Shorten it, or show a part.", code="too_many_characters", limit=BOOK_CHARACTERS,
+            length=len(text), what="text",
+        )
     backend = backend_of(live.tokenizer).as_text
     lines = text.splitlines(keepends=True)
     return sum(len(encoding.ids) for encoding in backend.encode_batch(lines, add_special_tokens=False))

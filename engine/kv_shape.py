@@ -33,6 +33,8 @@ MLA_LATENT = 512 + 64
 #: Mistral's window (Jiang et al. 2023, table 1).
 USUAL_WINDOW = 4096
 _LARGEST = 10**12
+#: What still fits into int64.
+_MOST_BYTES = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,11 @@ def layer_slots(shape: KVShape, n_tokens: int, *, block_size: int | None = None,
 
 def layer_bytes(shape: KVShape, n_tokens: int, *, dtype_bytes: int = 2, batch: int = 1, block_size: int | None = None,
                 window_slots: WindowSlots = "full", source_tokens: int | None = None) -> np.ndarray:
-    """Bytes that each layer's cache holds, the cross part included: (n_layers,) int64. Arguments as `cache_bytes`."""
+    """Bytes that each layer's cache holds, the cross part included: (n_layers,) int64. Arguments as `cache_bytes`.
+
+    Raises:
+        InvalidPrompt: as `cache_bytes`, or more bytes in a layer than int64 counts.
+    """
     amount(n_tokens, what="n_tokens")
     amount(dtype_bytes, what="dtype_bytes", least=1, most=8)
     amount(batch, what="batch", least=1)
@@ -129,7 +135,9 @@ def layer_bytes(shape: KVShape, n_tokens: int, *, dtype_bytes: int = 2, batch: i
     if shape.cross:
         source = n_tokens if source_tokens is None else amount(source_tokens, what="source_tokens")
         slots = slots + layer_slots(replace(shape, windows=()), source, block_size=block_size)
-    return slots * (shape.numbers * dtype_bytes * batch)
+    each = shape.numbers * dtype_bytes * batch
+    amount(int(slots.max()) * each, what="bytes of a layer", most=_MOST_BYTES)
+    return slots * each
 
 
 def cache_bytes(shape: KVShape, n_tokens: int, *, dtype_bytes: int = 2, batch: int = 1, block_size: int | None = None,
@@ -152,8 +160,10 @@ def cache_bytes(shape: KVShape, n_tokens: int, *, dtype_bytes: int = 2, batch: i
     Raises:
         InvalidPrompt: a negative or absurd number (code "bad_amount").
     """
-    return int(layer_bytes(shape, n_tokens, dtype_bytes=dtype_bytes, batch=batch, block_size=block_size,
-                           window_slots=window_slots, source_tokens=source_tokens).sum())
+    amount(batch, what="batch", least=1)
+    one = layer_bytes(shape, n_tokens, dtype_bytes=dtype_bytes, block_size=block_size, window_slots=window_slots,
+                      source_tokens=source_tokens)
+    return batch * sum(one.tolist())  # Python's integers, which do not overflow
 
 
 def quantised_layer_bytes(shape: KVShape, n_tokens: int, *, bits: Literal[8, 4], dtype_bytes: int = 2, batch: int = 1,
@@ -162,16 +172,18 @@ def quantised_layer_bytes(shape: KVShape, n_tokens: int, *, bits: Literal[8, 4],
     """Bytes that each layer of a quantised cache holds at most: (n_layers,) int64.
 
     Codes of `bits` bits; one scale and one zero point, each of `dtype_bytes`,
-    for every `group_size` numbers; the newest `residual_tokens` at full width,
+    for every `group_size` numbers of a sequence; the newest `residual_tokens` at full width,
     which is the most the residual window holds before it is quantised too.
     """
     slots = layer_slots(shape, n_tokens)
     if shape.cross:
         slots = slots + (n_tokens if source_tokens is None else source_tokens)
     residual = np.minimum(slots, residual_tokens)
-    coded = (slots - residual) * (shape.numbers * batch)
+    coded = (slots - residual) * shape.numbers
     groups = -(-coded // group_size)
-    return -(-coded * bits // 8) + groups * (2 * dtype_bytes) + residual * (shape.numbers * batch * dtype_bytes)
+    each = -(-coded * bits // 8) + groups * (2 * dtype_bytes) + residual * (shape.numbers * dtype_bytes)
+    amount(int(each.max()) * batch, what="bytes of a layer", most=_MOST_BYTES)
+    return each * batch
 
 
 def kind_layer_bytes(shape: KVShape, n_tokens: int, *, kind: CacheKind, dtype_bytes: int = 2, batch: int = 1,

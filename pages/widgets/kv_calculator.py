@@ -47,7 +47,7 @@ def show(engine: LocalEngine, *, language: Language, _: Translate) -> None:
     _formulas(question, need, _)
     kinds, per_layer = kv_texts.variants(_), _variants(question)
     totals = memory.variants([kinds[kind] for kind in per_layer],
-                             np.array([values.sum() for values in per_layer.values()]), own=0, theme=theme)
+                             np.array([values.sum(dtype=float) for values in per_layer.values()]), own=0, theme=theme)
     layers = memory.kinds_by_layer({kinds[kind]: values for kind, values in per_layer.items()}, layer=_("layer"),
                                    theme=theme)
     st.subheader(_("The same model with other attention"))

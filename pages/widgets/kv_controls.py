@@ -102,14 +102,15 @@ def ask(engine: LocalEngine, _: Translate) -> Question | None:
     with right:
         counted = _tokens(engine, _)
     setting = _setting(_)
-    shape_and_config = model()
-    if shape_and_config is None or counted is None:
+    with st.spinner(_("Reading the model's shape")):
+        found = model()
+    length = counted()
+    if found is None or length is None:
         return None
     state = st.session_state
     chosen = {"logits": state["kv_logits"], "scores": state["kv_scores"]}
     parts = tuple(part for part in kv_memory.PARTS if chosen.get(part, True))
-    shape, config = shape_and_config
-    return Question(shape, config, *counted, setting, int(state["kv_gpu"]) * 2**30, parts)
+    return Question(*found, *length, setting, int(state["kv_gpu"]) * 2**30, parts)
 
 
 def _model(engine: LocalEngine, _: Translate) -> Callable[[], Found | None]:
@@ -152,11 +153,13 @@ def _named(name: str) -> Found:
     return replace(kv_memory.shape_of(config), n_params=kv_memory.count_parameters(config), name=name), config
 
 
-def _tokens(engine: LocalEngine, _: Translate) -> tuple[int, str] | None:
+def _tokens(engine: LocalEngine, _: Translate) -> Callable[[], tuple[int, str] | None]:
+    """Draws the length's controls; a text is counted later, so that a refusal leaves the other controls in place."""
     labels = {"number": _("A number of tokens"), "text": _("A text, or a whole book")}
     how = st.segmented_control(_("Length"), list(labels), key="kv_from", format_func=labels.get, required=True)
     if how == "number":
-        return _number(_), ""
+        n_tokens = _number(_)
+        return lambda: (n_tokens, "")
     return _book(engine, _)
 
 
@@ -176,7 +179,7 @@ def _number(_: Translate) -> int:
     return int(exact.number_input(_("Exactly"), least, most, key="kv_tokens", step=1))
 
 
-def _book(engine: LocalEngine, _: Translate) -> tuple[int, str] | None:
+def _book(engine: LocalEngine, _: Translate) -> Callable[[], tuple[int, str] | None]:
     names = [card.name for card in engine.models()]
     state = st.session_state
     if state.get("kv_counter") not in names:
@@ -187,10 +190,14 @@ def _book(engine: LocalEngine, _: Translate) -> tuple[int, str] | None:
     if uploaded is not None:
         text = _decoded(uploaded.getvalue())
     if not text or not text.strip() or counter is None:
-        return None
-    with st.spinner(_("Counting")):
-        n_tokens = _counted(counter, hashlib.sha256(text.encode("utf-8", "replace")).hexdigest(), text)
-    return max(1, n_tokens), _("{characters:,} characters").format(characters=len(text))
+        return lambda: None
+
+    def count() -> tuple[int, str]:
+        with st.spinner(_("Counting")):
+            n_tokens = _counted(counter, hashlib.sha256(text.encode("utf-8", "replace")).hexdigest(), text)
+        return max(1, n_tokens), _("{characters:,} characters").format(characters=len(text))
+
+    return count
 
 
 def _decoded(content: bytes) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+import plotly.graph_objects as go
 import streamlit as st
 
-from engine import LocalEngine, kv_growth
+from engine import LocalEngine, Progress, kv_growth
 from engine.kv_growth import Growing, Growth
 from pages.figures import memory
 from pages.figures.frame import plotly_config
@@ -63,7 +64,8 @@ def show(engine: LocalEngine, *, language: Language, _: Translate) -> None:
     state = st.session_state
     again = state.get("kv-write") and state.get("kv-grown", (None,))[0] == asked
     if state.get("kv-grown", (None,))[0] != asked or again:
-        state.pop("kv-grown", None)
+        if state.pop("kv-grown", None) is not None:
+            state.pop(STEP, None)  # it was a step of another run
         state["kv-grown"] = (asked, _run(engine, asked, _))
     _result(state["kv-grown"][1], asked, language=language, _=_)
     complete = permalink.write({"view": "growth", "model": asked[0], "text": asked[1], STEPS: asked[2],
@@ -78,16 +80,28 @@ def _run(engine: LocalEngine, asked: tuple[str, str, int], _: Translate) -> Grow
     place.markdown(_("Waiting for the model") + " …")
     try:
         growing.future = engine.submit(model, partial(
-            kv_growth.grow, text=text, n_steps=n_steps, limits=engine.limits, report=growing.report))
+            kv_growth.grow, text=text, n_steps=n_steps, limits=engine.limits, report=growing.report),
+            report=growing.report_progress)
         drawn = waited = 0.0
         while not growing.wait(TICK):
             waited += TICK
+            if growing.so_far is None:
+                place.markdown(_stage(growing.progress, _) + " …")
             if growing.so_far is not None and waited - drawn >= REDRAW:
                 drawn = waited
                 _progress(place, growing.so_far, n_steps, f"kv-live-{waited:.2f}", _)
         return growing.result()
     finally:
         place.empty()
+
+
+def _stage(progress: Progress, _: Translate) -> str:
+    stages = {"downloading": _("Downloading"), "loading": _("Loading the model"),
+              "probing": _("Checking its maps against eager attention")}
+    stage = stages.get(progress.stage, _("Waiting for the model"))
+    if not progress.total:
+        return stage
+    return f"{stage}: {readable_bytes(progress.done)} / {readable_bytes(progress.total)}"
 
 
 def _progress(place, growth: Growth, n_steps: int, key: str, _: Translate) -> None:
@@ -97,10 +111,11 @@ def _progress(place, growth: Growth, n_steps: int, key: str, _: Translate) -> No
     with place.container():
         st.progress(min(1.0, (done + again) / (2 * n_steps)), text=stage.format(done=done if done < n_steps else again,
                                                                                 steps=n_steps))
-        st.plotly_chart(_growth_figure(growth, None, _), theme=None, key=key)
+        until = int(growth.lengths[0]) + n_steps - 1
+        st.plotly_chart(_growth_figure(growth, None, _).update_xaxes(range=[0, until]), theme=None, key=key)
 
 
-def _growth_figure(growth: Growth, step: int | None, _: Translate):
+def _growth_figure(growth: Growth, step: int | None, _: Translate) -> go.Figure:
     return memory.growth(
         growth.lengths, growth.logical.sum(axis=1), storage=growth.storage.sum(axis=1),
         formula=growth.formula.sum(axis=1), selected=step, theme=st.context.theme.type or "light",

@@ -33,7 +33,7 @@ def visit(page, app_url, settled, **parameters) -> None:
 
 
 def headline(page, text: str) -> None:
-    page.get_by_role("heading", name=text, exact=True).wait_for(timeout=20_000)
+    page.get_by_role("heading", name=text, exact=True).wait_for(timeout=60_000)
 
 
 def fill(page, label: str, value: object) -> None:
@@ -114,6 +114,17 @@ def test_a_book_of_a_megabyte_is_counted(page, app_url, settled):
     assert f"keeps {held / GIB:.2f} GiB" in said
 
 
+def test_a_longer_book_in_an_old_encoding(page, app_url, settled):
+    visit(page, app_url, settled, kv_from="text", kv_counter="zh-en")
+    book = "我喜欢吃苹果。\r\n" * 150_000
+    page.locator("input[type=file]").set_input_files(
+        {"name": "book.txt", "mimeType": "text/plain", "buffer": book.encode("gb18030")})
+    heading = page.get_by_role("heading", name=re.compile(r"tokens \(1,350,000 characters\)"))
+    heading.wait_for(timeout=60_000)
+    n_tokens = int(re.search(r"for ([\d,]+) tokens", heading.inner_text())[1].replace(",", ""))
+    assert 4 <= n_tokens / 150_000 <= 7  # not the fragments of a misread text
+
+
 @pytest.mark.parametrize(("config", "words"), [
     ("nonsense", "no JSON"), ('{"model_type": "<script>alert(1)</script>"}', "does not know"),
     ('{"model_type": "llama", "num_hidden_layers": 999999999}', "num_hidden_layers"),
@@ -164,6 +175,7 @@ def test_a_cache_grows(page, app_url, settled, growing):
     page.get_by_text("Each layer after step 10: 17 tokens, 12.75 KiB").wait_for()
     fill(page, "Steps", 5)
     headline(page, "After 11 tokens the cache holds 8.25 KiB.")
+    page.get_by_text("Each layer after step 4: 11 tokens, 8.25 KiB").wait_for()  # a new run is seen to its end
     fill(page, "Text to go on from", "the")
     page.get_by_role("heading", name=re.compile("After [0-9] tokens")).wait_for()
 

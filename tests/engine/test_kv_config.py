@@ -109,6 +109,12 @@ def test_the_longest_that_fits_fits_and_one_more_does_not(kind, parts):
     assert kv_memory.need(shape, found + 1, setting).total(parts) > gpu
 
 
+def test_many_sequences_do_not_wrap_around():
+    shape, setting = PRESETS["gpt3-175b"], Setting(batch=4096, beams=64, dtype_bytes=4)
+    found = kv_memory.longest(shape, setting, gpu_bytes=10**15, parts=("cache",))
+    assert kv_memory.need(shape, found, setting).cache <= 10**15 < kv_memory.need(shape, found + 1, setting).cache
+
+
 def test_what_never_fits_and_what_always_does():
     setting = Setting()
     assert kv_memory.longest(PRESETS["gpt3-175b"], setting, gpu_bytes=80 * 2**30) == -1

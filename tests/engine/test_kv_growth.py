@@ -147,6 +147,11 @@ def test_a_book_is_counted_as_the_tokenizer_does(engine):
     assert (found, nothing) == (expected, 0)
 
 
+def test_a_text_too_long_to_count_is_refused(engine):
+    with pytest.raises(errors.TextTooLong):
+        engine.submit("marian", lambda live: kv_growth.count_tokens(live, "x" * 10_000_001)).result()
+
+
 @pytest.mark.gpu
 def test_live_reserved_and_device_bytes_are_three_numbers(tmp_path):
     tiny.save("gpt2", tmp_path / "gpt2")

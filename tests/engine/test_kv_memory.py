@@ -134,6 +134,13 @@ def test_absurd_numbers_are_refused(arguments, what):
     assert (caught.value.code, caught.value.numbers["what"]) == ("bad_amount", what)
 
 
+def test_large_numbers_do_not_wrap_around():
+    shape = PRESETS["gpt3-175b"]
+    assert cache_bytes(shape, 10**9, dtype_bytes=4, batch=10**9) == 96 * 2 * 96 * 128 * 4 * 10**18
+    with pytest.raises(errors.InvalidPrompt, match="bytes of a layer"):
+        kv_memory.layer_bytes(shape, 10**9, dtype_bytes=4, batch=10**9)
+
+
 def test_a_shape_needs_a_window_for_each_layer():
     with pytest.raises(errors.InvalidPrompt, match="for each of 2 layers"):
         KVShape(2, 1, 8, windows=(4,))
