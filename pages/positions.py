@@ -15,6 +15,7 @@ from pages.widgets import (
     prompt_box,
     runner,
     runtime,
+    sentences,
 )
 from pages.widgets.language import Language, Translate
 
@@ -22,8 +23,6 @@ PERMALINK = (
     "model", "text", "order", "seed", "layer", "head", "encoding", "n", "d", "base", "at", "dimension", "trained",
     "factor", "scaling", "heads", "alibi_head", "direction", "buckets", "max_distance", "length", "source", "own_at",
 )
-#: Who loves whom is said by the order alone.
-SENTENCE = "我爱你"
 
 
 @st.fragment
@@ -56,7 +55,9 @@ permalink.restore(PERMALINK)
 st.title(_("Positions"))
 st.caption(_("If nothing is read in order, how does the model know the order?"))
 engine = runtime.engine()
-st.session_state.setdefault(prompt_box.TEXT, SENTENCE)
+# The shortest example: with so few words, who does what is said by the order alone.
+shortest = min(sentences.load(), key=lambda example: len(example.text))
+st.session_state.setdefault(prompt_box.TEXT, shortest.text)
 st.subheader(_("The problem: one sentence, two orders"))
 prompt = prompt_box.ask(engine.models(), language=spoken, _=_)
 trace = runner.run(engine, prompt, _) if prompt is not None else None
