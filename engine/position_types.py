@@ -141,6 +141,7 @@ class OrderComparison:
         vector_residual_on, vector_residual_off: largest |vector of the other order − the sentence's vector of
             the same token|, as a share of the largest |vector|.
         pattern_residual_on, pattern_residual_off: likewise for weights between the same two tokens, absolute.
+        rounding: share of the largest |vector| below which a difference is rounding at the model's number format.
         removed: (kind, module) of what was switched off; kind "table", "rotation", "relative bias", "linear bias".
         mask_tells_order: some map hides keys (causal, windowed), which tells the order without any positions.
         by_character: the tokenizer has the sentence as a single token, so it was read character by character.
@@ -154,6 +155,7 @@ class OrderComparison:
     vector_residual_off: float
     pattern_residual_on: float
     pattern_residual_off: float
+    rounding: float
     removed: tuple[tuple[str, str], ...]
     mask_tells_order: bool
     by_character: bool

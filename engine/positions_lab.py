@@ -29,6 +29,8 @@ from engine.run import Encoded, Live
 from engine.types import Prompt, Stream, Token
 
 Order = Literal["swap ends", "reverse", "shuffle"]
+#: Share of the largest value below which a difference is rounding, float32.
+ROUNDING = 1e-4
 ORDERS: tuple[Order, ...] = ("swap ends", "reverse", "shuffle")
 
 
@@ -105,6 +107,7 @@ def _compare(prompt: Prompt, order: Order, seed: int, limits: Limits, live: Live
         stream=live.plan.streams[0], permutation=permutation, on=runs["on"], off=runs["off"],
         vector_residual_on=residuals["on"][0], vector_residual_off=residuals["off"][0],
         pattern_residual_on=residuals["on"][1], pattern_residual_off=residuals["off"][1],
+        rounding=ROUNDING if live.model.dtype == torch.float32 else limits.probe_tolerance_half,
         removed=tuple(dict.fromkeys((site.kind, site.name) for site in sites)), mask_tells_order=told,
         by_character=by_character,
     )

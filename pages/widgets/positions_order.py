@@ -18,8 +18,6 @@ from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Language, Translate
 
-#: Below this share of the largest value a difference is rounding.
-ROUNDING = 1e-4
 #: Of each of the four patterns, in pixels.
 PICTURE_WIDTH = 310
 
@@ -67,7 +65,7 @@ def _headline(found: OrderComparison, _: Translate) -> str:
         return _("**Without positions, the mask still tells the order**: a token sees only some of the others, so in "
                  "the other order the vectors still differ by {left} of the largest value (with positions: {on}).",
                  ).format(**numbers)
-    if found.vector_residual_off > ROUNDING:
+    if found.vector_residual_off > found.rounding:
         return _("**Something besides the modules found tells the order**: without them the vectors still differ by "
                  "{left} of the largest value (with positions: {on}).").format(**numbers)
     return _("**Without positions the model cannot tell the two orders apart**: every token keeps its vector and only "
