@@ -6,8 +6,10 @@ import json
 
 import pytest
 
-from engine import errors, kv_memory
+from engine import catalogue, errors, hub, kv_memory
 from engine.kv_memory import CONFIGS, PRESETS, KVShape, Setting
+from tests.engine import tiny
+from tests.engine.fake_hub import FakeHub
 
 
 @pytest.mark.parametrize(("text", "words"), [
@@ -68,6 +70,21 @@ def test_head_width_is_not_width_by_heads():
 
 def test_parameters_are_counted_on_the_built_model():
     assert kv_memory.count_parameters(CONFIGS["gpt2"]) == 124_439_808  # Radford et al. 2019: 124M
+
+
+def test_of_a_hub_model_only_the_config_is_downloaded(tmp_path):
+    folder = tiny.save("mistral", tmp_path / "mistral")
+    with FakeHub() as server:
+        commit = server.put("some-org/tiny", folder)
+        found = hub.config_folder("some-org/tiny", endpoint=server.address, cache=tmp_path / "cache")
+        assert found.name == commit
+        assert kv_memory.shape_of(catalogue.read_config(found)).windows == (4, 4)
+        assert [path.name for path in found.iterdir()] == ["config.json"]
+        (folder / "config.json").unlink()
+        server.put("some-org/bare", folder)
+        with pytest.raises(errors.ModelRefused) as caught:
+            hub.config_folder("some-org/bare", endpoint=server.address, cache=tmp_path / "cache")
+    assert caught.value.code == "hub_no_config"
 
 
 # --- needs -----------------------------------------------------------------------------------------------------------
