@@ -19,6 +19,7 @@ page = st.navigation(
         st.Page("pages/memory.py", title=_("Memory and the KV cache"), url_path="memory"),
         st.Page("pages/scaling.py", title=_("Scaling and saturation"), url_path="scaling"),
         st.Page("pages/positions.py", title=_("Positions"), url_path="positions"),
+        st.Page("pages/normalization.py", title=_("Why LayerNorm"), url_path="normalization"),
     ],
     position="top",
 )
