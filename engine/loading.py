@@ -61,6 +61,7 @@ class Loaded:
         revision: the hub's commit, or "sha256:…" of the weight files.
         dtype: the type the weights are held in, e.g. "float32".
         device: where they are.
+        fallback_ids: as `fallback_ids` reads them.
     """
 
     model: transformers.PreTrainedModel
@@ -71,6 +72,21 @@ class Loaded:
     revision: str
     dtype: str
     device: str
+    fallback_ids: frozenset[int] = frozenset()
+
+
+def fallback_ids(path: Path) -> frozenset[int]:
+    """Ids of single characters that only ever spell words the vocabulary lacks, by the model's own lexicon.json.
+
+    No tokenizer format has a place for them; few models have the file. () where there is none.
+
+    Raises:
+        errors.ModelRefused: a lexicon.json that cannot be read.
+    """
+    if not (path / "lexicon.json").is_file():
+        return frozenset()
+    listed = catalogue.read_json(path / "lexicon.json").get("fallback_ids", [])
+    return frozenset(id_ for id_ in listed if type(id_) is int) if isinstance(listed, list) else frozenset()
 
 
 def check_config(config: dict[str, Any]) -> str:
@@ -159,7 +175,7 @@ def load(
         _place(model, device)
     return Loaded(
         model=model, tokenizer=tokenizer, family=family, config=model.config, bytes=_bytes(model),
-        revision=_revision(path), dtype=dtype, device=device,
+        revision=_revision(path), dtype=dtype, device=device, fallback_ids=fallback_ids(path),
     )
 
 

@@ -308,6 +308,7 @@ class LocalEngine(EvidenceMethods):
         return Live(
             name=name, model=loaded.model, tokenizer=loaded.tokenizer, family=loaded.family, plan=plan,
             revision=loaded.revision, device=loaded.device, dtype=loaded.dtype, bytes=loaded.bytes,
+            fallback_ids=loaded.fallback_ids,
         )
 
     def _run(self, prompt: Prompt, report: Report) -> Captured:

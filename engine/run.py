@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -44,6 +44,7 @@ class Live:
         revision: pinned revision or the weights' hash.
         device, dtype: where and in what it runs, e.g. "cpu", "float32".
         bytes: of its parameters and buffers.
+        fallback_ids: of characters that only spell words the vocabulary lacks; their tokens are flagged.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Live:
     device: str
     dtype: str
     bytes: int
+    fallback_ids: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,9 @@ def encode(live: Live, prompt: Prompt, *, limits: Limits) -> Encoded:
         _check_length(len(encoded.ids), live, limits=limits, what="target")
         target = encoded.ids
         notes += target_notes + encoded.notes
-    return Encoded(source.ids, source.tokens, source_text, target, target_text, tuple(dict.fromkeys(notes)))
+    tokens = tuple(replace(token, flag="fallback") if token.id in live.fallback_ids and not token.flag else token
+                   for token in source.tokens)
+    return Encoded(source.ids, tokens, source_text, target, target_text, tuple(dict.fromkeys(notes)))
 
 
 def check_budget(live: Live, encoded: Encoded, *, limits: Limits) -> bool:
