@@ -78,7 +78,7 @@ def page(app):
         browser = playwright.chromium.launch(executable_path=find_installed(), args=list(CHROMIUM_ARGUMENTS))
         opened = browser.new_page(viewport={"width": 1280, "height": 1000}, locale="zh-CN")
         opened.set_default_timeout(120_000)
-        opened.goto(f"{app.url}/?{urlencode({'model': zh_en.NAME, 'text': '你好', 'unit': 'tokens'})}")
+        opened.goto(f"{app.url}/attention?{urlencode({'model': zh_en.NAME, 'text': '你好', 'unit': 'tokens'})}")
         opened.locator(".am-grid[data-digest]").wait_for(state="attached")
         opened.wait_for_selector(SETTLED, state="attached")
         opened.evaluate(WATCH)

@@ -25,7 +25,7 @@ def engine() -> LocalEngine:
 
 def visit(page, app_url, settled, **parameters) -> None:
     query = "&".join(f"{name}={quote(str(value))}" for name, value in {"lang": "en", **parameters}.items())
-    page.goto(f"{app_url}/?{query}")
+    page.goto(f"{app_url}/attention?{query}")
     settled(page)
 
 

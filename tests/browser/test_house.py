@@ -11,14 +11,14 @@ def test_first_visit_follows_the_browsers_language(browser, app_url, settled):
     for locale, title in (("zh-CN", "注意力"), ("de-DE", "Attention")):
         context = browser.new_context(locale=locale)
         page = context.new_page()
-        page.goto(app_url)
+        page.goto(f"{app_url}/attention")
         settled(page)
         page.wait_for_function("title => document.title.startsWith(title)", arg=title)
         context.close()
 
 
 def test_language_switch_changes_title_and_address(page, app_url, settled):
-    page.goto(app_url)
+    page.goto(f"{app_url}/attention")
     settled(page)
     page.wait_for_function("document.title.startsWith('Attention')")
     page.get_by_role("radio", name="中文", exact=True).click()
@@ -30,17 +30,17 @@ def test_language_switch_changes_title_and_address(page, app_url, settled):
 
 
 def test_address_decides_the_language(page, app_url, settled):
-    page.goto(f"{app_url}/?lang=zh")
+    page.goto(f"{app_url}/attention?lang=zh")
     settled(page)
     page.wait_for_function("document.title.startsWith('注意力')")
-    page.goto(f"{app_url}/?lang=nonsense")
+    page.goto(f"{app_url}/attention?lang=nonsense")
     settled(page)
     page.wait_for_function("document.title.startsWith('Attention')")
     assert "lang=en" in page.url
 
 
 def test_favicon_is_our_own(page, app_url, settled):
-    page.goto(app_url)
+    page.goto(f"{app_url}/attention")
     settled(page)
     page.wait_for_function("document.querySelector('link[rel~=icon]').href.startsWith('data:image/svg+xml')")
 
@@ -50,10 +50,13 @@ def test_listens_on_loopback_and_names_no_foreign_origin(app_url):
         assert answer.headers.get("Access-Control-Allow-Origin") != "*"
 
 
-@pytest.mark.parametrize("path", ["/", "/attention"])
-def test_first_visitor_of_a_fresh_server_can_switch_the_language(page, fresh_app, settled, path):
+@pytest.mark.parametrize(("path", "english", "chinese"), [
+    ("/", "Five questions", "五个问题"), ("/attention", "Attention", "注意力"),
+])
+def test_first_visitor_of_a_fresh_server_can_switch_the_language(page, fresh_app, settled, path, english,
+                                                                   chinese):
     page.goto(fresh_app.url + path)
     settled(page)
-    page.wait_for_function("document.title.startsWith('Attention')")
+    page.wait_for_function("title => document.title.startsWith(title)", arg=english)
     page.get_by_role("radio", name="中文", exact=True).click()
-    page.wait_for_function("document.title.startsWith('注意力')")
+    page.wait_for_function("title => document.title.startsWith(title)", arg=chinese)

@@ -13,12 +13,13 @@ from pages.widgets import runtime
 from tests.engine import tiny
 
 PAGE = str(Path(__file__).resolve().parents[2] / "app.py")
+ATTENTION = "pages/attention.py"
 
 
 def opened() -> AppTest:
     test = AppTest.from_file(PAGE, default_timeout=60)
     test.query_params["lang"] = "en"
-    return test.run()
+    return test.switch_page(ATTENTION).run()
 
 
 @pytest.mark.parametrize(("error", "heading"), [
@@ -57,7 +58,7 @@ def test_an_address_of_nonsense_falls_back(monkeypatch):
     for name, value in {"lang": "en", "stream": "sideways", "layer": "999", "head": "x", "row": "-5",
                         "unit": "furlongs"}.items():
         test.query_params[name] = value
-    page = test.run()
+    page = test.switch_page(ATTENTION).run()
     assert not page.exception and not page.error
     assert any("Encoder self-attention · layer 0, head 0" in heading.value for heading in page.subheader)
 
@@ -82,7 +83,7 @@ def test_two_thousand_tokens_are_pooled_until_the_ranges_are_narrow(long_model):
     test.query_params["lang"] = "en"
     test.query_params["model"] = long_model
     test.session_state["text"] = "a b " * 500
-    page = test.run()
+    page = test.switch_page(ATTENTION).run()
     assert not page.error and not page.exception
     told = [caption.value for caption in page.caption]
     assert any("each block shows its largest weight" in text for text in told)
