@@ -35,7 +35,8 @@ class Thresholds:
 
     Attributes:
         false_discovery: Benjamini–Hochberg level over all heads of the stream.
-        carriers_p: level of the one test of the heads that carry the cut's effect, taken together.
+        carriers_p: level of the one test of the heads that carry the cut's effect, taken together; below 0.05, because
+            a head with more mass has more to lose, so these lean towards heads that attend.
         over_uniform: a head attends only if its mass is at least so many times the uniform mass,
         over_offset: and lies at least this much above its own mean mass at the same offset.
         cut_nats: the cut edge matters only if it costs the output at least so many nats,
@@ -44,13 +45,13 @@ class Thresholds:
     """
 
     false_discovery: float = 0.05
-    carriers_p: float = 0.05
+    carriers_p: float = 0.03
     over_uniform: float = 1.5
     over_offset: float = 0.1
     cut_nats: float = 0.1
-    cut_over_controls: float = 2.0
+    cut_over_controls: float = 3.0
     hide_nats: float = 0.1
-    hide_over_controls: float = 2.0
+    hide_over_controls: float = 3.0
 
 
 THRESHOLDS = Thresholds()
@@ -278,8 +279,8 @@ class Evidence:
         correlations: how far the measures rank those words alike.
 
         output_words: candidates to stand for A (encoder–decoder with A in the source), else empty.
-        output_word: index of the one measured, or None: chosen, else found by cutting, else (where cutting costs no
-            word anything) by cross-attention.
+        output_word: index of the one measured, or None: the chosen one, else (`engine.evidence.outputs.standing`), of
+            the words that lose nearly as much as any by cutting, the one that looks at A most.
         output_word_by_cut, output_word_by_attention: index of the one that each way finds, or None.
         output_word_chosen: the person chose it.
 

@@ -2,8 +2,8 @@
 
 The word that stands for A is found by cutting (hide A from the decoder's
 cross-attention: whose probability falls most?) and by cross-attention at the
-row that predicts it (who looks at A most?). Cutting decides, unless it costs no
-word anything; both are kept. It does not know translations.
+row that predicts it (who looks at A most?). Both are kept, and `standing` weighs
+them. It does not know translations.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from engine.run import Live
 
 #: Losses below this, in nats, do not tell words apart.
 LEAST_LOSS = 0.01
+#: A word stands for A only if it loses at least this share of the largest loss.
+LOSING_SHARE = 0.5
 
 
 def output_words(live: Live, question: Question, observed: Observed, *, limits: Limits) -> list[OutputWord]:
@@ -80,9 +82,15 @@ def by_cut(found: Sequence[OutputWord]) -> int:
 
 
 def standing(found: Sequence[OutputWord]) -> int:
-    """The index of the word that stands for A: by cutting, or, where that costs no word anything, by attention."""
-    best = by_cut(found)
-    return best if found[best].cut_delta <= -LEAST_LOSS else by_attention(found)
+    """The index of the word that stands for A: of those that lose nearly as much as any, the one that looks at A most.
+
+    An article may lose more than the noun that it announces. Where cutting costs no word anything, attention decides.
+    """
+    most = found[by_cut(found)].cut_delta
+    if most > -LEAST_LOSS:
+        return by_attention(found)
+    losing = [index for index, word in enumerate(found) if word.cut_delta <= LOSING_SHARE * most]
+    return max(losing, key=lambda index: found[index].attention)
 
 
 def by_attention(found: Sequence[OutputWord]) -> int:

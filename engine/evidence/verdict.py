@@ -5,8 +5,7 @@ that offset (Benjamini–Hochberg over all heads), at least `over_uniform` times
 the uniform mass, and at least `over_offset` above its mean at that offset. Or,
 where the edge matters, the heads that carry its effect do, taken together: their
 masses, averaged by each one's share of the effect, in a single test at
-`carriers_p`. Which heads those are, cutting decides and not their mass, so
-nothing was searched through that would call for a correction.
+`carriers_p`. Which heads those are, cutting decides.
 *The edge matters*: cutting A→B everywhere costs the output at least
 `cut_nats`, and at least `cut_over_controls` times the median |Δ| of cutting
 A's edge to the other words. *The word matters*: the same of hiding B from

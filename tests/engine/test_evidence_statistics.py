@@ -113,7 +113,7 @@ def test_the_rule(head, cut, hide, expected):
 
 
 @pytest.mark.parametrize(("carried", "cut", "expected"), [
-    ((0.6, 0.2, 0.1, 0.03), LOSS, USED), ((0.6, 0.2, 0.1, 0.03), SMALL, NOTHING),
+    ((0.6, 0.2, 0.1, 0.02), LOSS, USED), ((0.6, 0.2, 0.1, 0.02), SMALL, NOTHING),
     ((0.6, 0.2, 0.1, 0.06), LOSS, INDIRECT), ((0.6, 0.2, 0.55, 0.01), LOSS, INDIRECT),
     ((0.25, 0.2, 0.1, 0.01), LOSS, INDIRECT),
 ])
