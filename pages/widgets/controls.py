@@ -31,8 +31,8 @@ def steps(label: str, options: Sequence[int], *, key: str, default: int, help: s
 
 def choice(label: str, names: Mapping[str, str], *, key: str, help: str | None = None) -> str:
     """One of `names` (value → what is shown), the first by default."""
-    if st.session_state.get(key) not in names:
-        st.session_state[key] = next(iter(names))
+    value = st.session_state.get(key)
+    st.session_state[key] = value if value in names else next(iter(names))
     return st.segmented_control(label, list(names), key=key, required=True, format_func=names.get, help=help)
 
 

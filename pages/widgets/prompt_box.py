@@ -29,6 +29,10 @@ def ask(cards: tuple[ModelCard, ...], *, language: Language, _: Translate) -> Pr
     """
     by_name = {card.name: card for card in cards}
     state = st.session_state
+    for kept in (MODEL, TEXT, TARGET, EXAMPLE):
+        if kept in state:
+            # Another page's widget of that key still holds the value; unwritten, this page's would begin empty.
+            state[kept] = state[kept]
     state.setdefault(MODEL, cards[0].name if cards else None)
     names = list(by_name) + ([state[MODEL]] if state[MODEL] and state[MODEL] not in by_name else [])
     left, right = st.columns([3, 2], gap="medium")

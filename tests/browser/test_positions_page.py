@@ -174,3 +174,11 @@ def test_an_address_of_nonsense_falls_back(page, app_url, settled):
     page.locator(".st-key-answers").get_by_text("waves turns once in").wait_for()
     page.locator(".st-key-own").get_by_text("adds 16 × 256 numbers").wait_for()
     assert "Traceback" not in page.content()
+
+
+def test_the_sentence_comes_along_from_page_to_page(page, app_url, settled):
+    page.goto(f"{app_url}/attention?lang=en&text={quote(SENTENCE)}")
+    settled(page)
+    page.get_by_role("link", name="Positions", exact=True).first.click()
+    page.locator(".st-key-problem").get_by_text("cannot tell the two orders apart").wait_for()
+    assert page.locator("textarea").input_value() == SENTENCE
