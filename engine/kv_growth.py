@@ -160,6 +160,8 @@ def grow(live: Live, text: str, *, n_steps: int, limits: Limits,
             code="bad_amount", what="n_steps", value=n_steps, least=2, most=most,
         )
     _check_budget(live, len(source), length=len(writer.prompt) + n_steps, n_steps=n_steps, limits=limits)
+    # Once unmeasured: a first pass pays for what later ones find ready.
+    _forward(live, list(writer.prompt), writer.extra | _encoded(live, writer) | {"use_cache": False})
     growth = _empty(live, shape, writer.n_source)
     growth, written = _cached(live, writer, growth, n_steps=n_steps, report=report)
     growth = _uncached(live, writer, growth, written=written, report=report)

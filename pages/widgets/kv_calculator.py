@@ -169,12 +169,9 @@ def _notes(question: Question, _: Translate) -> list[str]:
     shape, setting = question.shape, question.setting
     each = shape.n_layers * shape.numbers * setting.dtype_bytes
     notes = [_("One token takes {each} in all layers together.").format(each=f"{each:,} B")]
-    sizes = sorted({size for size in shape.windows if size is not None})
-    if sizes:
-        windowed = sum(size is not None for size in shape.windows)
-        notes.append(_("{windowed} of {layers} layers see a window of {window} tokens and stop growing there.").format(
-            windowed=windowed, layers=shape.n_layers, window=", ".join(f"{size:,}" for size in sizes)))
-    if setting.kind == "dynamic" and sizes:
+    if shape.windows:
+        notes.append(kv_texts.windows(shape, _))
+    if setting.kind == "dynamic" and shape.windows:
         notes.append(_("A dynamic cache keeps one token less than the window."))
     if shape.cross:
         notes.append(_("An encoder–decoder keeps the source's keys and values too: here as many tokens again."))

@@ -17,7 +17,7 @@ from engine.kv_growth import Growing, Growth
 from pages.figures import memory
 from pages.figures.frame import plotly_config
 from pages.figures.memory import readable_bytes
-from pages.widgets import chart_export, permalink, prompt_box, sentences
+from pages.widgets import chart_export, kv_texts, permalink, prompt_box, sentences
 from pages.widgets.banners import escape
 from pages.widgets.language import Language, Translate
 
@@ -180,6 +180,10 @@ def _say(growth: Growth, _: Translate) -> None:
         difference=held - formula,
         source=_(", and as much for each of the source's {n}, once").format(n=growth.n_source) if growth.n_source
         else ""))
+    if shape.windows:
+        reasons = kv_texts.reasons(_)
+        st.caption(" ".join([kv_texts.windows(shape, _), *(reasons[code] for code in (
+            "window_minus_one", "pinned_prompt", "spare_slot"))]))
     st.caption(_("It wrote (the end of the text is forbidden, so that the cache keeps growing): {output}").format(
         output=escape(growth.output[:200])))
     if not growth.same_output:

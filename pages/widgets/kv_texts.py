@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.kv_memory import KVShape
 from pages.widgets.language import Translate
 
 
@@ -44,3 +45,13 @@ def reasons(_: Translate) -> dict[str, str]:
 def dtypes(_: Translate) -> dict[int, str]:
     """Bytes of a number → what such numbers are called."""
     return {4: _("32 bits (float32)"), 2: _("16 bits (bfloat16, float16)"), 1: _("8 bits (float8, int8)")}
+
+
+def windows(shape: KVShape, _: Translate) -> str:
+    """One sentence on the layers that see a window; "" when none does."""
+    sizes = sorted({size for size in shape.windows if size is not None})
+    if not sizes:
+        return ""
+    return _("{windowed} of {layers} layers see a window of {window} tokens and stop growing there.").format(
+        windowed=sum(size is not None for size in shape.windows), layers=shape.n_layers,
+        window=", ".join(f"{size:,}" for size in sizes))
