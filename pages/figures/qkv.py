@@ -1,0 +1,240 @@
+"""Pictures of the steps inside one head: vectors as rows, products by dimension, masked scores, heads on a plane.
+
+It knows arrays and display strings, and returns Plotly figures; equal arrays
+give equal JSON. It does not know models, the page, or how an array came to be.
+Signed numbers take the diverging scale, 0 in the middle; weights the sequential one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from pages.figures import palette
+from pages.figures.frame import (
+    BAR,
+    HALF_WIDTH,
+    bare_layout,
+    colour_bar,
+    columns_of,
+    escape,
+    isolate,
+    picture_height,
+    shorten,
+    tick_anchor,
+    token_axes,
+    token_margins,
+)
+
+#: Height of one row of `vector_rows`, in pixels.
+ROW = 26
+#: Longest row label drawn, in half-width columns.
+LABEL_COLUMNS = 30
+#: Hidden cells get a cross each up to this many tokens; beyond it the grey alone says it.
+CROSSES_UP_TO = 32
+#: Cells that may be clicked one by one.
+CLICKS_UP_TO = 64
+
+
+def vector_rows(rows: Sequence[np.ndarray], *, labels: Sequence[str], texts: Mapping[str, str],
+                gaps: Sequence[int] = (), theme: palette.Theme = "light") -> go.Figure:
+    """Vectors of one length, one below another: dimensions across, colour the number.
+
+    Args:
+        rows: each (d,) float32.
+        labels: one display string a row.
+        texts: `dimension`, `value`.
+        gaps: rows before which a line is left free.
+
+    Raises:
+        ValueError: rows and labels differ in number, or rows in length.
+    """
+    if len(rows) != len(labels) or len({len(row) for row in rows}) > 1:
+        raise ValueError(f"Expected {len(labels)} rows of one length; got lengths {[len(row) for row in rows]}.")
+    places = np.arange(len(rows)) + np.searchsorted(np.asarray(gaps), np.arange(len(rows)), side="right")
+    cells = np.full((places[-1] + 1, len(rows[0])), np.nan, np.float32)
+    cells[places] = np.stack(rows)
+    limit = _limit(cells)
+    names = [""] * len(cells)
+    for place, label in zip(places, labels, strict=True):
+        names[place] = isolate(escape(shorten(label, LABEL_COLUMNS)))
+    figure = go.Figure(go.Heatmap(
+        z=cells, zmin=-limit, zmax=limit, colorscale=palette.plotly_difference_scale(theme), hoverongaps=False,
+        ygap=2, colorbar=colour_bar(texts["value"]) | {"len": 160},
+        hovertemplate=f"%{{y}}<br>{escape(texts['dimension'])} %{{x}}: %{{z:+.4f}}<extra></extra>",
+    ))
+    # Fixed, since Plotly's own measuring draws the figure twice.
+    widest = max(columns_of(shorten(label, LABEL_COLUMNS)) for label in labels)
+    margin = {"l": 16 + HALF_WIDTH * widest, "r": 12, "t": 44, "b": BAR, "pad": 0}
+    figure.update_layout(
+        **bare_layout(title="", theme=theme) | {"margin": margin}, height=ROW * len(cells) + 44 + BAR,
+        xaxis={"showgrid": False, "zeroline": False, "title": {"text": escape(texts["dimension"]), "standoff": 4},
+               "side": "top"},
+        yaxis={"tickmode": "array", "tickvals": np.arange(len(cells)), "ticktext": names,
+               "range": [len(cells) - 0.5, -0.5], "showgrid": False, "zeroline": False, "fixedrange": True},
+    )
+    return figure
+
+
+def products(q: np.ndarray, k: np.ndarray, *, order: str, texts: Mapping[str, str],
+             theme: palette.Theme = "light") -> go.Figure:
+    """The neuron view: q_i·k_i of every dimension as bars, and below them their running sum, which ends at q·k.
+
+    Args:
+        q, k: (d_head,) float32.
+        order: "dimension", or "size" for the largest product first.
+        texts: `dimension`, `product`, `sum`.
+    """
+    values = np.asarray(q, np.float64) * np.asarray(k, np.float64)
+    ranked = np.argsort(-values, kind="stable") if order == "size" else np.arange(len(values))
+    values, place = values[ranked], np.arange(len(values))
+    running = np.cumsum(values)
+    low, high = palette.to_hex(palette.diverging(theme)[[48, 208]])
+    figure = go.Figure([
+        go.Bar(x=place, y=values, customdata=ranked, marker={"color": [high if v >= 0 else low for v in values]},
+               hovertemplate=f"{escape(texts['dimension'])} %{{customdata}}: %{{y:+.4f}}<extra></extra>"),
+        go.Scatter(x=place, y=running, customdata=ranked, yaxis="y2", mode="lines", line={
+            "color": palette.TEXT[theme], "width": 2, "shape": "hv"},
+            hovertemplate=f"{escape(texts['sum'])}: %{{y:+.4f}}<extra></extra>"),
+        go.Scatter(x=place[-1:], y=running[-1:], yaxis="y2", mode="markers+text", hoverinfo="skip",
+                   text=[f"{running[-1]:+.3f}"], textposition="top left", cliponaxis=False,
+                   marker={"color": palette.ACCENT[theme], "size": 9}, textfont={"color": palette.ACCENT[theme]}),
+    ])
+    plain = {"showgrid": False, "zeroline": True, "zerolinecolor": "rgba(128,128,128,0.6)", "automargin": True}
+    figure.update_layout(
+        **bare_layout(title="", theme=theme) | {"margin": {"l": 8, "r": 24, "t": 16, "b": 40, "pad": 0}}, height=360,
+        xaxis={"showgrid": False, "zeroline": False, "anchor": "y2", "title": {"text": escape(texts["dimension"])},
+               "showticklabels": order != "size"},
+        yaxis={**plain, "domain": [0.55, 1], "title": {"text": escape(texts["product"])}},
+        yaxis2={**plain, "domain": [0, 0.45], "title": {"text": escape(texts["sum"])}},
+    )
+    return figure
+
+
+def masked_scores(scores: np.ndarray, visible: np.ndarray, *, query_labels: Sequence[str], key_labels: Sequence[str],
+                  texts: Mapping[str, str], theme: palette.Theme = "light") -> go.Figure:
+    """Scores, cell by cell, with the mask drawn over them: what it hides stays legible under grey and a cross.
+
+    Args:
+        scores: (q_len, k_len) float32 before the mask.
+        visible: (q_len, k_len) bool.
+        texts: `query`, `key`, `score`, `masked`.
+    """
+    limit = _limit(scores)
+    grid = {"x": np.arange(scores.shape[1]), "y": np.arange(scores.shape[0])}
+    figure = go.Figure(go.Heatmap(
+        z=np.asarray(scores, np.float32), **grid, zmin=-limit, zmax=limit,
+        colorscale=palette.plotly_difference_scale(theme), colorbar=colour_bar(texts["score"]),
+        hovertemplate=f"%{{y}} → %{{x}}<br>{escape(texts['score'])} %{{z:+.4f}}<extra></extra>",
+    ))
+    if not visible.all():
+        grey = palette.MASKED[theme]
+        figure.add_trace(go.Heatmap(z=np.where(visible, np.nan, 1.0).astype(np.float32), **grid, zmin=0, zmax=1,
+                                    colorscale=[[0, grey], [1, grey]], opacity=0.72, showscale=False,
+                                    hoverinfo="skip", hoverongaps=False))
+        if max(scores.shape) <= CROSSES_UP_TO:
+            rows, columns = np.nonzero(~visible)
+            figure.add_trace(go.Scatter(x=columns, y=rows, mode="markers", hoverinfo="skip", marker={
+                "symbol": "x-thin", "size": 10, "line": {"width": 1.5, "color": palette.TEXT[theme]}}))
+    figure.add_trace(tick_anchor())
+    figure.update_layout(
+        **bare_layout(title="", theme=theme) | {"margin": token_margins(query_labels, key_labels, top=8)},
+        **token_axes(query_labels, key_labels, query=texts["query"], key=texts["key"]),
+        height=picture_height(*scores.shape, key_labels),
+    )
+    return figure
+
+
+def mark_cell(figure: go.Figure, query: int, key: int, *, theme: palette.Theme) -> go.Figure:
+    """Outlines one cell of a token × token picture; returns the figure."""
+    figure.add_shape(type="rect", x0=key - 0.5, x1=key + 0.5, y0=query - 0.5, y1=query + 0.5, layer="above",
+                     line={"color": palette.ACCENT[theme], "width": 3})
+    return figure
+
+
+def clickable(figure: go.Figure, rows: int, columns: int) -> go.Figure:
+    """Lays an unseen point over every cell, for a click to hit: Plotly reports none on a heatmap.
+
+    Only while each can be hit: at most CLICKS_UP_TO tokens.
+    """
+    if max(rows, columns) <= CLICKS_UP_TO:
+        y, x = (axis.ravel() for axis in np.mgrid[0:rows, 0:columns])
+        figure.add_trace(go.Scatter(x=x, y=y, mode="markers", name="cells", hoverinfo="skip", marker={
+            "size": 18, "symbol": "square", "opacity": 0}, selected={"marker": {"opacity": 0}},
+            unselected={"marker": {"opacity": 0}}))
+    return figure
+
+
+def bars(values: np.ndarray, *, labels: Sequence[str], name: str, selected: int | None = None, digits: int = 3,
+         theme: palette.Theme = "light") -> go.Figure:
+    """Signed numbers as horizontal bars in the order given; NaN is drawn as nothing, with a dash.
+
+    Args:
+        values: (n,) float.
+        name: of the values' axis.
+        selected: the bar to point out.
+    """
+    values = np.asarray(values, np.float64)
+    low, high = palette.to_hex(palette.diverging(theme)[[48, 208]])
+    edges = [palette.ACCENT[theme] if at == selected else "rgba(128,128,128,0.5)" for at in range(len(values))]
+    texts = ["–" if np.isnan(value) else f"{value:.{digits}f}" for value in values]
+    known = np.nan_to_num(values)
+    figure = go.Figure(go.Bar(
+        x=known, y=np.arange(len(values)), orientation="h", text=texts, textposition="outside", cliponaxis=False,
+        marker={"color": [high if v >= 0 else low for v in known],
+                "line": {"color": edges, "width": [3 if at == selected else 1 for at in range(len(values))]}},
+        hovertemplate=f"%{{y}}<br>{escape(name)} %{{x:.5f}}<extra></extra>",
+    ))
+    span = float(max(known.max(initial=0), 0) - min(known.min(initial=0), 0)) or 1.0
+    figure.update_layout(
+        **bare_layout(title="", theme=theme) | {"margin": {"l": 8, "r": 8, "t": 8, "b": 36, "pad": 4}},
+        height=60 + 25 * len(values),
+        xaxis={"title": {"text": escape(name), "standoff": 4}, "showgrid": False, "showticklabels": False,
+               "range": [min(known.min(initial=0), 0) - 0.22 * span * (known.min(initial=0) < 0),
+                         max(known.max(initial=0), 0) + 0.22 * span], "fixedrange": True,
+               "zerolinecolor": "rgba(128,128,128,0.6)"},
+        yaxis={"tickmode": "array", "tickvals": np.arange(len(values)), "automargin": True, "fixedrange": True,
+               "ticktext": [isolate(escape(shorten(label, 24))) for label in labels], "showgrid": False,
+               "range": [len(values) - 0.4, -0.6], "zeroline": False},
+    )
+    return figure
+
+
+def sharing(n_heads: int, n_kv_heads: int, *, head: int, texts: Mapping[str, str],
+            theme: palette.Theme = "light") -> go.Figure:
+    """Which query heads read which key/value head, as lines between two rows of dots.
+
+    Args:
+        head: the query head to point out.
+        texts: `queries`, `keys`.
+    """
+    group = n_heads // n_kv_heads
+    at = np.arange(n_heads, dtype=float)
+    below = (np.arange(n_kv_heads) + 0.5) * group - 0.5
+    figure = go.Figure()
+    for index in range(n_heads):
+        own = index // group == head // group
+        figure.add_trace(go.Scatter(
+            x=[at[index], below[index // group]], y=[1, 0], mode="lines", hoverinfo="skip",
+            line={"color": palette.ACCENT[theme] if own else "rgba(128,128,128,0.5)", "width": 3 if own else 1}))
+    colour = palette.to_hex(palette.sequential(theme)[160:161])[0]
+    for x, y, own in ((at, 1, head), (below, 0, head // group)):
+        figure.add_trace(go.Scatter(
+            x=x, y=np.full(len(x), y), mode="markers+text", text=[str(i) for i in range(len(x))], hoverinfo="skip",
+            textposition="top center" if y else "bottom center", cliponaxis=False,
+            marker={"size": 13, "color": [palette.ACCENT[theme] if i == own else colour for i in range(len(x))]}))
+    figure.update_layout(
+        **bare_layout(title="", theme=theme) | {"margin": {"l": 8, "r": 8, "t": 8, "b": 8, "pad": 0}}, height=170,
+        xaxis={"visible": False, "range": [-0.7, n_heads - 0.3], "fixedrange": True},
+        yaxis={"tickmode": "array", "tickvals": [0, 1], "ticktext": [escape(texts["keys"]), escape(texts["queries"])],
+               "range": [-0.5, 1.5], "showgrid": False, "zeroline": False, "automargin": True, "fixedrange": True},
+    )
+    return figure
+
+
+def _limit(values: np.ndarray) -> float:
+    """The largest |value| there is, or 1 where there is none but 0: a scale needs two ends."""
+    finite = values[np.isfinite(values)]
+    return float(np.abs(finite).max(initial=0.0)) or 1.0

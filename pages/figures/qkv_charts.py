@@ -1,0 +1,135 @@
+"""Charts about a head's limits: singular values, growth with the text's length, heads laid out on a plane.
+
+It knows arrays and display strings, and returns Plotly figures; equal arrays
+give equal JSON. It does not know models or the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from pages.figures import palette
+from pages.figures.frame import bare_layout, escape
+
+_GREY = "rgba(128,128,128,0.35)"
+
+
+def spectrum(values: np.ndarray, *, width: int, texts: Mapping[str, str], theme: palette.Theme = "light") -> go.Figure:
+    """Singular values of a (width, width) matrix that has only `values` besides zeros.
+
+    Args:
+        values: (d_head,) falling.
+        texts: `index`, `value`, `zeros` (with `{count}`).
+    """
+    n = len(values)
+    every = np.concatenate([values, np.zeros(max(width - n, 0))]).astype(np.float32)
+    colour = palette.to_hex(palette.sequential(theme)[170:171])[0]
+    figure = go.Figure(go.Bar(
+        x=np.arange(1, len(every) + 1), y=every, marker={"color": colour, "line": {"width": 0}},
+        hovertemplate=f"{escape(texts['index'])} %{{x}}: %{{y:.4f}}<extra></extra>",
+    ))
+    figure.update_layout(**_plain(theme), height=280, bargap=0.1, xaxis=_axis(texts["index"]),
+                         yaxis=_axis(texts["value"]) | {"rangemode": "tozero"})
+    if width > n:
+        figure.add_shape(type="line", x0=n + 0.5, x1=n + 0.5, y0=0, y1=1, yref="paper",
+                         line={"color": palette.ACCENT[theme], "width": 2, "dash": "dash"})
+        figure.add_annotation(x=n + 0.5, y=0.9, yref="paper", xanchor="left", showarrow=False, xshift=6,
+                              text=escape(texts["zeros"].format(count=width - n)),
+                              font={"color": palette.ACCENT[theme]})
+    return figure
+
+
+def growth(lengths: np.ndarray, series: Mapping[str, np.ndarray], *, now: int, texts: Mapping[str, str],
+           theme: palette.Theme = "light") -> go.Figure:
+    """Counts against the text's length, both logarithmic: a straight line's steepness is its power.
+
+    Args:
+        lengths: (n,) tokens.
+        series: name → (n,) counts.
+        now: the length of the text on the page.
+        texts: `tokens`, `count`, `now`.
+    """
+    shades = palette.to_hex(palette.sequential(theme)[[230, 120]])
+    figure = go.Figure([
+        go.Scatter(x=lengths, y=np.asarray(values, np.float64), mode="lines", name=escape(name), line={
+            "color": shades[at % 2], "width": 3, "dash": ("solid", "dot")[at % 2]},
+            hovertemplate=f"{escape(name)}<br>%{{x}}: %{{y:.3s}}<extra></extra>")
+        for at, (name, values) in enumerate(series.items())
+    ])
+    figure.update_layout(**_plain(theme) | {"showlegend": True}, height=300,
+                         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+                         xaxis=_axis(texts["tokens"]) | {"type": "log", "dtick": 1},
+                         yaxis=_axis(texts["count"]) | {"type": "log", "dtick": 3, "exponentformat": "SI"})
+    figure.add_vline(x=now, line={"color": palette.ACCENT[theme], "dash": "dash"})
+    figure.add_annotation(x=np.log10(now), y=0.98, yref="paper", xanchor="left", xshift=5, showarrow=False,
+                          text=escape(texts["now"]), font={"color": palette.ACCENT[theme]})
+    return figure
+
+
+def head_map(points: np.ndarray, *, heads: Sequence[tuple[int, int]], selected: int, texts: Mapping[str, str],
+             theme: palette.Theme = "light") -> go.Figure:
+    """Heads as points on a plane, near where their patterns are alike; colour the layer.
+
+    Args:
+        points: (m, 2).
+        heads: (layer, head) of each.
+        selected: the head that is open.
+        texts: `layer`, `head`.
+    """
+    layers = np.array([layer for layer, _ in heads])
+    last = max(int(layers.max()), 1)
+    shades = palette.to_hex(palette.sequential(theme)[(70 + 170 * layers / last).astype(int)])
+    own = [at == selected for at in range(len(heads))]
+    layer, head = escape(texts["layer"]), escape(texts["head"])
+    figure = go.Figure(go.Scatter(
+        x=points[:, 0].astype(np.float32), y=points[:, 1].astype(np.float32),
+        mode="markers+text" if len(heads) <= 48 else "markers",
+        text=[f"{a}·{b}" for a, b in heads], textposition="top center", cliponaxis=False, customdata=np.array(heads),
+        marker={"size": [18 if mine else 12 for mine in own], "color": shades, "line": {
+            "color": [palette.ACCENT[theme] if mine else _GREY for mine in own],
+            "width": [3 if mine else 1 for mine in own]}},
+        hovertemplate=f"{layer} %{{customdata[0]}}, {head} %{{customdata[1]}}<extra></extra>",
+    ))
+    plain = {"showgrid": True, "gridcolor": "rgba(128,128,128,0.15)", "zeroline": False, "showticklabels": False}
+    figure.update_layout(**_plain(theme), height=420, xaxis=plain, yaxis=plain | {"scaleanchor": "x"})
+    return figure
+
+
+def pairs(first: np.ndarray, second: np.ndarray, *, labels: Sequence[str], names: tuple[str, str], value: str,
+          selected: int | None = None, theme: palette.Theme = "light") -> go.Figure:
+    """Two numbers for each label, as bars side by side.
+
+    Args:
+        first, second: (n,) float, ≥ 0.
+        names: of the two series.
+        value: of the axis.
+        selected: the label to point out.
+    """
+    shades = palette.to_hex(palette.sequential(theme)[[220, 110]])
+    place = np.arange(len(labels))
+    figure = go.Figure([
+        go.Bar(x=place, y=np.asarray(values, np.float64), name=escape(name), marker={"color": shades[at]},
+               hovertemplate=f"{escape(name)}: %{{y:.5f}}<extra></extra>", texttemplate="%{y:.2g}",
+               textposition="outside", cliponaxis=False)
+        for at, (name, values) in enumerate(zip(names, (first, second), strict=True))
+    ])
+    ticks = [f"<b>{escape(label)}</b>" if at == selected else escape(label) for at, label in enumerate(labels)]
+    figure.update_layout(
+        **_plain(theme) | {"showlegend": True}, height=300, barmode="group",
+        legend={"orientation": "h", "x": 0, "y": 1.06, "yanchor": "bottom"},
+        xaxis={"tickmode": "array", "tickvals": place, "ticktext": ticks, "fixedrange": True, "showgrid": False},
+        yaxis=_axis(value) | {"rangemode": "tozero"},
+    )
+    return figure
+
+
+def _plain(theme: palette.Theme) -> dict:
+    return bare_layout(title="", theme=theme) | {"margin": {"l": 8, "r": 16, "t": 16, "b": 40, "pad": 0}}
+
+
+def _axis(name: str) -> dict:
+    return {"title": {"text": escape(name)}, "gridcolor": "rgba(128,128,128,0.2)", "zeroline": False,
+            "automargin": True}
