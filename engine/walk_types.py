@@ -120,8 +120,6 @@ class Walk:
         sink: (q_len,) share of a learned sink (GPT-OSS), else zeros.
         mixed: (q_len, d_value), weights · v.
         heads: (n_heads, q_len, d_value), every head's `mixed`.
-        weight_out: (d_model, n_heads · d_value) float32, the output projection.
-        bias_out: (d_model,) float32.
         own: (q_len, d_model), this head's part of the output projection, without bias.
         parts_out: (n_heads, q_len) length of every head's part.
         output: (q_len, d_model), the output projection of all heads.
@@ -152,8 +150,6 @@ class Walk:
     sink: np.ndarray
     mixed: np.ndarray
     heads: np.ndarray
-    weight_out: np.ndarray
-    bias_out: np.ndarray
     own: np.ndarray
     parts_out: np.ndarray
     output: np.ndarray
