@@ -12,7 +12,8 @@ It does not know what an edit is for, nor words: positions only.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,7 +139,7 @@ def run(live: Live, items: Sequence[Item], *, limits: Limits, observe: Observer 
 def _batch_size(live: Live, item: Item, *, limits: Limits) -> int:
     shape = dict(zip(live.plan.streams, live.plan.shape, strict=True))
     lengths = {"encoder": len(item.source), "decoder": len(item.consumed) or len(item.source)}
-    rows = lengths["decoder"]
+    rows = len({row for read in item.reads for row in read.rows})
     one = budget.run_bytes(
         live.model.config, lengths=lengths, shape=shape, element_bytes=live.model.dtype.itemsize, logit_rows=rows,
         beams=0, new_tokens=0,
@@ -161,25 +162,34 @@ def _batch(live: Live, items: Sequence[Item], batch: list[int], observe: Observe
     accepted = inspect.signature(live.model.forward).parameters
     if "use_cache" in accepted:
         arguments["use_cache"] = False
-    first = 0
-    if "logits_to_keep" in accepted and live.family == "decoder-only":
-        # The vocabulary times rows that nobody reads would be most of the memory.
-        length = ids.shape[1]
-        first = min((row for item in chosen for read in item.reads for row in read.rows), default=length - 1)
-        arguments["logits_to_keep"] = length - first
-    with torch.inference_mode(), attention.editing(editor):
+    rows = sorted({row for item in chosen for read in item.reads for row in read.rows}) or [0]
+    with torch.inference_mode(), attention.editing(editor), _only(live, rows):
         output = live.model(**arguments)
     editor.check()
     logits = output.logits if getattr(output, "logits", None) is not None else output[0]
-    return [_outcome(logits[place], item.reads, first) for place, item in enumerate(chosen)]
+    place_of = {row: place for place, row in enumerate(rows)}
+    return [_outcome(logits[place], item.reads, place_of) for place, item in enumerate(chosen)]
 
 
-def _outcome(logits: Tensor, reads: tuple[Read, ...], first: int) -> Outcome:
+@contextmanager
+def _only(live: Live, rows: Sequence[int]) -> Iterator[None]:
+    """Inside, the model makes logits of these rows alone: the vocabulary times rows that nobody reads costs most."""
+    head = live.model.get_output_embeddings()
+    if head is None:
+        raise ValueError(f"{live.name} has no output over a vocabulary to read.")
+    handle = head.register_forward_pre_hook(lambda module, inputs: (inputs[0][:, list(rows)],))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _outcome(logits: Tensor, reads: tuple[Read, ...], place_of: dict[int, int]) -> Outcome:
     logprobs, likeliest = [], []
     for read in reads:
-        rows = logits[[row - first for row in read.rows]].double().log_softmax(-1)
+        rows = logits[[place_of[row] for row in read.rows]].double()
         ids = torch.tensor(read.ids, device=rows.device, dtype=torch.long)
-        logprobs.append(rows.gather(1, ids[:, None])[:, 0].cpu().numpy())
+        logprobs.append((rows.gather(1, ids[:, None])[:, 0] - rows.logsumexp(-1)).cpu().numpy())
         likeliest.append(tuple(rows.argmax(-1).tolist()))
     return Outcome(tuple(logprobs), tuple(likeliest))
 

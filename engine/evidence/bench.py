@@ -9,7 +9,7 @@ It does not know what an edit means.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,15 +30,21 @@ class Frame:
         source, consumed: its ids.
         rows: A's rows in the question's stream.
         columns: B's columns.
-        reads: of the main frame: the target, the whole output, and a contrast of one token; of the side frame, the
-            contrast.
+        target, contrast, output: what is read: the target (None in the side frame), the contrast, where it can be read
+            here, and with B replaced the whole output.
     """
 
     source: tuple[int, ...]
     consumed: tuple[int, ...]
     rows: tuple[int, ...]
     columns: tuple[int, ...]
-    reads: tuple[Read, ...]
+    target: Read | None
+    contrast: Read | None = None
+    output: Read | None = None
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        return tuple(read for read in (self.target, self.contrast, self.output) if read is not None)
 
 
 #: Makes the edits of a frame; told which of its run's frames it is.
@@ -78,14 +84,9 @@ class Bench:
         main = self._frame(swap, None)
         if self._contrast is None:
             return (main,)
-        first = main.reads[0].rows[:1]
-        if len(self._contrast) == 1:
-            read = Read(first, self._contrast)
-        elif self._live.family == "encoder-only":
-            read = Read(main.reads[0].rows, self._contrast)
-        else:
+        if len(self._contrast) > 1 and self._live.family != "encoder-only":
             return main, self._frame(swap, self._contrast)
-        return (Frame(main.source, main.consumed, main.rows, main.columns, (*main.reads, read)),)
+        return (replace(main, contrast=Read(main.target.rows[:len(self._contrast)], self._contrast)),)
 
     def measure(self, runs: Sequence[tuple[tuple[Frame, ...], MakeEdits]], *,
                 observe: Callable[[int, int], Observer | None] | None = None,
@@ -112,12 +113,11 @@ class Bench:
                              on_done=on_done)
         logprob, output, contrast = (np.full(len(runs), np.nan) for _ in range(3))
         for (index, which), outcome in zip(owners, outcomes, strict=True):
-            sums = [float(of_read.sum()) for of_read in outcome.logprobs]
-            if which:
-                contrast[index] = sums[0]
-            else:
-                logprob[index], output[index] = sums[:2]
-                contrast[index] = sums[2] if len(sums) > 2 else np.nan
+            frame = runs[index][0][which]
+            sums = iter([float(of_read.sum()) for of_read in outcome.logprobs])
+            for read, array in ((frame.target, logprob), (frame.contrast, contrast), (frame.output, output)):
+                if read is not None:
+                    array[index] = next(sums)
         return Measured(logprob, output, logprob - contrast)
 
     def _frame(self, swap: Swap | None, contrast: tuple[int, ...] | None) -> Frame:
@@ -133,8 +133,9 @@ class Bench:
             source = self._masked(swap) if family == "encoder-only" else swap.ids + source[n_text:]
             shift = len(swap.ids) - n_text if family == "decoder-only" else 0
         rows = tuple(row + shift for row in target.rows)
-        reads = (Read(rows, target.ids),
-                 Read(tuple(row + shift for row in question.predicted_rows), question.predicted))
+        reads = {"target": Read(rows, target.ids)}
+        if swap is not None:
+            reads["output"] = Read(tuple(row + shift for row in question.predicted_rows), question.predicted)
         consumed = question.consumed
         if contrast is not None:
             first = rows[0]
@@ -143,10 +144,10 @@ class Bench:
             else:
                 consumed = consumed[:first + 1] + contrast[:-1]
             rows = tuple(range(first, first + len(contrast)))
-            reads = (Read(rows, contrast),)
+            reads = {"target": None, "contrast": Read(rows, contrast)}
         if question.query.side == "output":
             query = rows
-        return Frame(source, consumed, query, columns, reads)
+        return Frame(source, consumed, query, columns, **reads)
 
     def _masked(self, swap: Swap) -> tuple[int, ...]:
         mask = self._live.tokenizer.mask_token_id

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine import edits
-from engine.edits import Item
+from engine.edits import Outcome
 from engine.evidence import flows, outputs
 from engine.evidence.assemble import Findings, assemble
 from engine.evidence.bench import Bench
@@ -68,8 +68,8 @@ def gather(live: Live, trace: Trace, asked: Asked, *, references: References, re
     corpus = references.corpus(live, language_of(trace.source_text))
     ranked = references.get(live, question.stream, corpus, report=report, limits=limits)
     report(Progress("cutting"))
-    observed = _observe(live, question, words, limits=limits)
-    found = outputs.output_words(live, question, observed, limits=limits)
+    observed, outcomes = _observe(live, question, words, limits=limits)
+    found = outputs.output_words(question, observed, outcomes)
     target, chosen = outputs.choose(question, found, asked.output_word)
     bench = Bench(live, question, target, contrast=asked.contrast, limits=limits)
     others = swaps(live, question, corpus, chosen=asked.replacements)
@@ -87,17 +87,22 @@ def gather(live: Live, trace: Trace, asked: Asked, *, references: References, re
     return evidence
 
 
-def _observe(live: Live, question: Question, words: Sequence[TextWord], *, limits: Limits) -> Observed:
-    """The run as it is, its keys in groups: the words, then every other key alone."""
+def _observe(live: Live, question: Question, words: Sequence[TextWord], *,
+             limits: Limits) -> tuple[Observed, list[Outcome]]:
+    """The run as it is, its keys in groups (the words, then every other key alone); and what the first items gave."""
     in_words = {at for word in words for at in word.columns}
     groups = [word.columns for word in words] + [(at,) for at in range(len(question.source)) if at not in in_words]
     with flows.projections(live.model) as projections:
         observed = Observed(stream=question.stream, rows=question.query.positions, groups=groups,
                             projections=projections)
-        edits.run(live, [Item(question.source, question.consumed)], limits=limits,
-                  observe=lambda _, key, call, output: observed.add(key, call, output))
+
+        def watch(item: int, key, call, output) -> None:
+            if item == 0:
+                observed.add(key, call, output)
+
+        outcomes = edits.run(live, outputs.first_items(question), limits=limits, observe=watch)
     observed.finish()
-    return observed
+    return observed, outcomes
 
 
 def _seen(observed: Observed, question: Question, words: Sequence[TextWord]) -> np.ndarray:

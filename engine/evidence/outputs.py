@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine import edits, errors, glyphs, run
-from engine.edits import Cut, Item, Read
+from engine.edits import Cut, Item, Outcome, Read
 from engine.evidence import places
 from engine.evidence.flows import Observed
 from engine.evidence.question import Question, Target, candidates
@@ -29,10 +29,14 @@ LEAST_LOSS = 0.01
 LOSING_SHARE = 0.5
 
 
-def output_words(live: Live, question: Question, observed: Observed, *, limits: Limits) -> list[OutputWord]:
-    """Every word that could stand for A, with what cutting A off and cross-attention say; [] where A is the output."""
+def first_items(question: Question) -> list[Item]:
+    """The unedited run, and, where the word that stands for A must be found, the one with A cut off from the decoder.
+
+    Raises:
+        InvalidPrompt: the output has no word in it.
+    """
     if question.target is not None:
-        return []
+        return [Item(question.source, question.consumed)]
     targets = candidates(question)
     if not targets:
         raise errors.InvalidPrompt(
@@ -40,17 +44,26 @@ def output_words(live: Live, question: Question, observed: Observed, *, limits: 
             code="no_output_words",
         )
     reads = tuple(Read(target.rows, target.ids) for target in targets)
-    rows = tuple(range(len(question.consumed)))
-    cut = Cut("cross", rows, question.query.positions)
-    before, after = edits.run(live, [Item(question.source, question.consumed, edit, reads) for edit in ((), (cut,))],
-                              limits=limits)
+    cut = Cut("cross", tuple(range(len(question.consumed))), question.query.positions)
+    return [Item(question.source, question.consumed, edit, reads) for edit in ((), (cut,))]
+
+
+def output_words(question: Question, observed: Observed, outcomes: Sequence[Outcome]) -> list[OutputWord]:
+    """Every word that could stand for A, with what cutting A off and cross-attention say; [] where A is the output.
+
+    Args:
+        outcomes: of `first_items`.
+    """
+    if question.target is not None:
+        return []
+    before, after = outcomes
     cross = observed.patterns["cross"][..., list(question.query.positions)].sum(-1)
     return [
         OutputWord(
             text=target.text, span=target.span, rows=target.rows, logprob=float(old.sum()),
             cut_delta=float(new.sum() - old.sum()), attention=float(cross[..., list(target.rows)].mean()),
         )
-        for target, old, new in zip(targets, before.logprobs, after.logprobs, strict=True)
+        for target, old, new in zip(candidates(question), before.logprobs, after.logprobs, strict=True)
     ]
 
 
