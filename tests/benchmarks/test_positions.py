@@ -1,22 +1,25 @@
-"""What the positions page costs: its numbers and pictures at n = d = 512, and one move of a slider in the app.
+"""What the positions page costs: its numbers and pictures at n = d = 512, and a slider's move in the browser.
 
-The move is Streamlit's own run of the page's part, without a browser (AppTest);
-the browser adds its painting. Nothing is asserted but that the work was done.
+A move is timed by the browser, from the key's event to the frame after headline
+and pictures have changed. Nothing is asserted but that the work was done.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
+import pytest
 
 from engine import positions
 from pages.figures import positions as figures
 from tests.benchmarks import zh_en
+from tests.benchmarks.test_scaling import waits
+from tests.browser.conftest import CHROMIUM_ARGUMENTS, SETTLED, running
+from tests.find_browser import find_installed
 
-APP = str(Path(__file__).resolve().parents[2] / "app.py")
 TEXTS = {"position": "position", "dimension": "dimension", "value": "value"}
 REPEATS = 7
 
@@ -52,19 +55,25 @@ def test_positions_at_512(report):
     report("positions: table, similarity, rotation and pictures at n = d = 512", line(seconds(work)), "≤ 0.5 s")
 
 
-def test_a_slider_move(report):
-    from streamlit.testing.v1 import AppTest
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Iterator:
+    """The page with sinusoids shown, warm."""
+    from playwright.sync_api import sync_playwright
 
     zh_en.folder()
-    app = AppTest.from_file(APP, default_timeout=120)
-    app.query_params["lang"] = "en"
-    app.run()
-    app.switch_page("pages/positions.py").run()
-    values = iter(range(64, 512, 8))
+    with running(tmp_path_factory.mktemp("app")) as app, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_installed(), args=list(CHROMIUM_ARGUMENTS))
+        opened = browser.new_page(viewport={"width": 1280, "height": 1000}, locale="en-GB")
+        opened.set_default_timeout(120_000)
+        opened.goto(f"{app.url}/positions?lang=en&model={zh_en.NAME}")
+        opened.locator(".st-key-own .js-plotly-plot").first.wait_for()
+        opened.wait_for_selector(SETTLED, state="attached")
+        yield opened
+        browser.close()
 
-    def move() -> None:
-        app.slider(key="n").set_value(next(values))
-        app.run()
-        assert not app.exception and not app.error
 
-    report("positions: a move of n, the whole page run again", line(seconds(move)), "≤ 0.3 s")
+@pytest.mark.parametrize(("key", "pictures"), [("d", ["similarity"]), ("at", ["similarity"])])
+def test_a_slider_move(page, report, key, pictures):
+    selectors = [".st-key-said", *(f".st-key-picture-{name}" for name in pictures)]
+    report(f"positions: slider “{key}” → headline, formula and pictures repainted", line(waits(page, key, selectors)),
+           "≤ 0.3 s")
