@@ -325,8 +325,9 @@ class Progress:
 
     Attributes:
         stage: "queued", "downloading", "loading", "probing", "writing" (the
-            model produces its output), "capturing", or "done".
-        done, total: bytes while downloading, else tokens written so far; total 0 when unknown.
+            model produces its output), "capturing", or "done"; of evidence also
+            "reference" (sentences measured), "cutting" (edited runs) and "replacing".
+        done, total: bytes while downloading, tokens written, or what the stage counts; total 0 when unknown.
         output: the output so far, while writing.
     """
 

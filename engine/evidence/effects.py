@@ -18,7 +18,7 @@ from torch import Tensor
 
 from engine import attention
 from engine.edits import Cut, Observer, Patch
-from engine.evidence.bench import Bench, Frame, MakeEdits, Measured
+from engine.evidence.bench import Bench, Frame, MakeEdits
 from engine.evidence.question import Question, TextWord
 from engine.evidence.swaps import Swap
 from engine.types import Stream
@@ -56,7 +56,6 @@ class Interventions:
         logprob, margin: effects on either; `margin` is all NaN without a contrast.
         swapped_output: (n_swaps,) log-probability of the whole original output with B replaced.
         swap_attention: (n_swaps, n_layers, n_heads) mass from A to the word in B's place.
-        swap_patterns: not kept.
     """
 
     logprob: Effects
@@ -162,10 +161,9 @@ def _cut(stream: Stream, columns: tuple[int, ...], layer: int | None, head: int 
 
 
 def _hide(streams: Sequence[Stream], columns: tuple[int, ...]) -> MakeEdits:
-    """Every edge into `columns` from other rows, in every stream whose keys are the text."""
+    """Every edge into `columns` from rows that are not their own, in every stream whose keys are the text."""
     def make(which: int, frame: Frame) -> tuple[Cut, ...]:
-        own = {at: None for at in columns}
-        in_text = tuple(at for at in range(len(frame.source)) if at not in own)
+        in_text = tuple(at for at in range(len(frame.source)) if at not in columns)
         if "cross" in streams:
             return (Cut("encoder", in_text, columns), Cut("cross", tuple(range(len(frame.consumed))), columns))
         return (Cut(streams[0], in_text, columns),)
@@ -175,6 +173,3 @@ def _hide(streams: Sequence[Stream], columns: tuple[int, ...]) -> MakeEdits:
 
 def _patch(stream: Stream, index: int, brought: dict[tuple[int, int], list[Tensor]]) -> MakeEdits:
     return lambda which, frame: (Patch(stream, frame.rows, tuple(brought[index, which])),)
-
-
-__all__ = ["Effects", "Interventions", "Measured", "intervene", "mass"]
