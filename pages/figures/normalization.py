@@ -147,9 +147,15 @@ def losses(steps: np.ndarray, series: Mapping[str, np.ndarray], *, chance: tuple
         chance: the loss of guessing, and its name.
         n_steps: of the whole run.
     """
-    figure = lines(steps, series, x_name=x_name, y_name=y_name, level=chance, theme=theme)
-    figure.update_xaxes(range=[0, n_steps])
-    figure.update_yaxes(rangemode="tozero")
+    figure = lines(steps, series, x_name=x_name, y_name=y_name, theme=theme)
+    level, name = chance
+    # Grey and solid: the accent's dashes would pass for one of the runs.
+    figure.update_layout(
+        shapes=[{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level,
+                 "line": {"color": GREY[theme], "width": 1}}],
+        annotations=[{"xref": "paper", "x": 1, "xanchor": "right", "y": level, "yanchor": "bottom", "showarrow": False,
+                      "text": escape(name), "font": {"color": GREY[theme], "size": 12}}],
+        xaxis={"range": [0, n_steps]}, yaxis={"rangemode": "tozero"})
     return figure
 
 

@@ -116,9 +116,9 @@ def _headline(axis: str, x: np.ndarray, after: np.ndarray, labels: list[str], to
                      "the mean: mean {mean:.2f}, variance {variance:.2f} before, {mean_after:.2f} and "
                      "{variance_after:.2f} after. No other token is part of the number.")
         before, later = x[token], after[token]
-    # A mean of −1e-17 is a 0 that must not read "-0.00".
-    return text.format(mean=before.mean() + 0.0, variance=before.var(), mean_after=round(later.mean(), 4) + 0.0,
-                       variance_after=later.var(), **numbers)
+    # Rounded before it is written: −0.001 must not read "-0.00".
+    mean, mean_after = (round(float(values.mean()), 2) + 0.0 for values in (before, later))
+    return text.format(mean=mean, variance=before.var(), mean_after=mean_after, variance_after=later.var(), **numbers)
 
 
 def _bands(x: np.ndarray, after: np.ndarray, lengths: list[int], labels: list[str], axis: str, token: int,
