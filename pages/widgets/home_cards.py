@@ -16,15 +16,15 @@ from engine import Head, LocalEngine, Prompt, errors, kv_memory, norm_experiment
 from engine.kv_presets import PRESETS
 from pages.figures import home as figures
 from pages.figures import palette
-from pages.widgets import evidence_questions, evidence_texts, normalization_data
+from pages.widgets import evidence_questions, evidence_texts, normalization_data, sentences
 from pages.widgets.banners import human_bytes
 from pages.widgets.language import Translate
 
 MODEL = "zh-en"
 #: The flagship, from the ready questions.
 FLAGSHIP = evidence_questions.load()[0]
-#: For the word order: the same three words mean two things.
-ORDER = "我爱你"
+#: For the word order: the shortest example, whose three words mean something else the other way round.
+ORDER = min((example.text for example in sentences.examples("encoder-decoder")), key=len)
 #: The book of the memory card, in tokens, the shape that reads it, and the GPU it would have to fit on.
 BOOK_TOKENS, BOOK_MODEL, GPU_BYTES = 200_000, "llama-3-8b", 24 * 2**30
 
