@@ -154,16 +154,21 @@ def mark_cell(figure: go.Figure, query: int, key: int, *, theme: palette.Theme) 
     return figure
 
 
-def clickable(figure: go.Figure, rows: int, columns: int) -> go.Figure:
-    """Lays an unseen point over every cell, for a click to hit: Plotly reports none on a heatmap.
+def clickable(figure: go.Figure) -> go.Figure:
+    """Lays an unseen point over every cell of a heatmap, for a click to hit: Streamlit hears of none on the heatmap.
 
-    Only while each can be hit: at most CLICKS_UP_TO tokens.
+    The points speak for the cells below them, since they take the pointer too. Only while each can be hit: at most
+    CLICKS_UP_TO tokens.
     """
+    heatmap = figure.data[0]
+    rows, columns = heatmap.z.shape
     if max(rows, columns) <= CLICKS_UP_TO:
         y, x = (axis.ravel() for axis in np.mgrid[0:rows, 0:columns])
-        figure.add_trace(go.Scatter(x=x, y=y, mode="markers", name="cells", hoverinfo="skip", marker={
-            "size": 18, "symbol": "square", "opacity": 0}, selected={"marker": {"opacity": 0}},
-            unselected={"marker": {"opacity": 0}}))
+        unseen = {"marker": {"opacity": 0}}
+        figure.add_trace(go.Scatter(
+            x=x, y=y, mode="markers", customdata=np.asarray(heatmap.z).ravel(), selected=unseen, unselected=unseen,
+            hovertemplate=heatmap.hovertemplate.replace("%{z", "%{customdata"),
+            marker={"size": 18, "symbol": "square", "opacity": 0}))
     return figure
 
 

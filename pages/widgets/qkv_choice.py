@@ -7,12 +7,13 @@ so the attention page's head and row stay chosen here. It computes nothing.
 from __future__ import annotations
 
 import numpy as np
+import plotly.graph_objects as go
 import streamlit as st
 
 from engine import Head, LocalEngine, Prompt, Trace
 from engine import walk as walks
 from engine.walk_types import Walk
-from pages.figures import qkv
+from pages.figures import palette, qkv
 from pages.figures.frame import plotly_config
 from pages.widgets import controls
 from pages.widgets.banners import escape
@@ -71,9 +72,9 @@ def choose_by_click(drawn: Drawn) -> None:
                         selection_mode="points", alt=drawn.title)
 
 
-def marked(figure, found: Walk, pair: tuple[int, int], theme: str):
+def marked(figure: go.Figure, pair: tuple[int, int], theme: palette.Theme) -> go.Figure:
     """The picture with the chosen cell outlined, and every cell ready for a click."""
-    return qkv.clickable(qkv.mark_cell(figure, *pair, theme=theme), *found.weights.shape)
+    return qkv.clickable(qkv.mark_cell(figure, *pair, theme=theme))
 
 
 def _one(label: str, tokens: tuple[str, ...], key: str) -> int:

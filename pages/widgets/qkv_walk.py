@@ -27,7 +27,7 @@ def show(at: Place, _: Translate) -> list[Drawn]:
         st.markdown(shown.note)
     for picture in shown.pictures:
         if picture.name in shown.clickable:
-            figure = qkv_choice.marked(picture.figure, at.walk, (at.row, at.column), at.theme)
+            figure = qkv_choice.marked(picture.figure, (at.row, at.column), at.theme)
             qkv_choice.choose_by_click(Drawn(picture.name, picture.title, figure, picture.columns))
         else:
             drawn.show([picture], per_row=1)

@@ -58,13 +58,16 @@ def test_the_mask_lies_over_the_scores_and_leaves_them_legible():
 
 
 def test_every_cell_can_be_hit_and_one_is_outlined():
-    figure = qkv.clickable(qkv.mark_cell(go.Figure(), 1, 2, theme="dark"), 2, 3)
+    cells = go.Heatmap(z=np.arange(6.0).reshape(2, 3), hovertemplate="%{y} → %{x}: %{z:.4f}")
+    figure = qkv.clickable(qkv.mark_cell(go.Figure(cells), 1, 2, theme="dark"))
     shape = figure.layout.shapes[0]
     assert (shape.x0, shape.x1, shape.y0, shape.y1) == (1.5, 2.5, 0.5, 1.5)
     assert shape.line.color == palette.ACCENT["dark"]
-    assert set(zip(figure.data[0].x, figure.data[0].y, strict=True)) == {(x, y) for x in range(3) for y in range(2)}
-    assert figure.data[0].marker.opacity == 0
-    assert len(qkv.clickable(go.Figure(), 65, 3).data) == 0
+    points = figure.data[1]
+    assert list(zip(points.y, points.x, strict=True)) == [(y, x) for y in range(2) for x in range(3)]
+    np.testing.assert_array_equal(points.customdata, np.arange(6))
+    assert points.hovertemplate == "%{y} → %{x}: %{customdata:.4f}" and points.marker.opacity == 0
+    assert len(qkv.clickable(go.Figure(go.Heatmap(z=np.zeros((65, 3)), hovertemplate=""))).data) == 1
 
 
 def test_bars_keep_their_order_and_say_what_is_missing():

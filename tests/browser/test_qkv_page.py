@@ -1,0 +1,118 @@
+"""The Q·K·V page as a person uses it: the seven steps by buttons, keys and clicks, and every part with its number."""
+
+from __future__ import annotations
+
+import csv
+import io
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+
+from engine import Head, LocalEngine, Prompt, circuits, knockouts
+from engine.walk import walk
+
+SENTENCE = "我喜欢吃苹果"
+PLACE = {"text": SENTENCE, "stream": "encoder", "layer": 2, "head": 1, "row": 3, "column": 2}  # 苹果 → 吃
+
+
+@pytest.fixture(scope="module")
+def engine() -> LocalEngine:
+    """An engine of the test's own, to hold the page's numbers against."""
+    return LocalEngine(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def found(engine):
+    return walk(engine, Prompt("zh-en", SENTENCE), Head("encoder", 2, 1))
+
+
+def visit(page, app_url, settled, **parameters) -> None:
+    query = "&".join(f"{name}={quote(str(value))}" for name, value in {"lang": "en", **PLACE, **parameters}.items())
+    page.goto(f"{app_url}/qkv?{query}")
+    settled(page)
+
+
+def shows(page, text: str) -> None:
+    page.get_by_text(text).first.wait_for()
+
+
+def test_seven_steps_by_buttons_and_arrow_keys_with_one_pair(page, app_url, settled, found):
+    visit(page, app_url, settled)
+    shows(page, f"enters the model as {found.d_model} numbers")
+    page.get_by_role("button", name="Forward").click()
+    shows(page, f"asks with q (length {np.linalg.norm(found.query.after[3]):.2f})")
+    page.keyboard.press("ArrowRight")
+    shows(page, f"{found.query.after.shape[1]} products add up to {found.products[3, 2]:+.3f}")
+    page.keyboard.press("ArrowRight")
+    shows(page, f"gives {found.scaled[3, 2]:+.3f} for 苹果 → 吃")
+    page.keyboard.press("ArrowRight")
+    shows(page, f"吃 gets {found.weights[3, 2]:.3f}")
+    page.keyboard.press("ArrowRight")
+    shows(page, f"with a weight of {found.weights[3, 2]:.3f}")
+    page.get_by_role("button", name="Forward").click()
+    shows(page, f"this head's part has length {found.parts_out[1, 3]:.2f}")
+    shows(page, "Held against the model's own tensors in this run")
+    assert page.get_by_role("button", name="Forward").is_disabled()
+    page.keyboard.press("ArrowLeft")
+    shows(page, "with a weight of")
+    page.wait_for_function("location.search.includes('step=mix') && location.search.includes('column=2')")
+
+
+def test_a_click_on_a_cell_chooses_the_pair(page, app_url, settled, found):
+    visit(page, app_url, settled, step="softmax")
+    shows(page, f"吃 gets {found.weights[3, 2]:.3f}")
+    box = page.locator(".st-key-picture-weights .js-plotly-plot .heatmaplayer image").first
+    box.scroll_into_view_if_needed()
+    size = box.bounding_box()
+    page.mouse.click(size["x"] + size["width"] * 0.1, size["y"] + size["height"] * 0.3)  # row 1, column 0 of five
+    shows(page, f"我 gets {found.weights[1, 0]:.3f}")
+    page.wait_for_function("location.search.includes('row=1') && location.search.includes('column=0')")
+
+
+def test_every_part_leads_with_its_number(page, app_url, settled, engine, found):
+    prompt = Prompt("zh-en", SENTENCE)
+    visit(page, app_url, settled, part="roles", silenced="key")
+    own = circuits.swap_roles(found)[0]
+    shows(page, f"{own.asymmetry:.0%} of this head's scores are one-sided")
+    effects = knockouts.replace_outputs(engine, prompt, found.head, [{1: circuits.silence(found, "key")[1]}])
+    shows(page, f"The model's output changes by {effects.mean()[0]:.4f} nats a word")
+    page.get_by_role("radio", name="Where they fall short").click()
+    shows(page, f"its rank is {circuits.spectrum(found.query, found.key).rank}, never more")
+    shows(page, f"This head leaves {engine.summaries(prompt, 'encoder').sink_mass[2, 1]:.0%}")
+    shows(page, "which is rounding")
+    page.get_by_role("radio", name="Why several heads").click()
+    distances = circuits.head_distances(np.concatenate(engine.patterns(prompt, "encoder")))
+    shows(page, f"heads differ by {distances[np.triu_indices(len(distances), 1)].mean():.2f} on average")
+    page.get_by_role("radio", name="Masks").click()
+    shows(page, "the future leaks into the past")
+    page.get_by_role("radio", name="padding", exact=True).click()
+    shows(page, f"Unhidden they draw {knockouts.pad(engine, prompt, found.head).mass:.0%} of this head's weight")
+    page.get_by_role("radio", name="cross", exact=True).click()
+    shows(page, "Cross-attention masks nothing")
+
+
+def test_the_address_reopens_the_step_in_either_language(page, app_url, settled, found):
+    visit(page, app_url, settled, lang="zh", step="dot", neurons="size")
+    shows(page, f"{found.query.after.shape[1]} 个乘积加起来是 {found.products[3, 2]:+.3f}")
+    assert page.get_by_role("radio", name="乘积从大到小").is_checked()
+    page.get_by_role("radio", name="English", exact=True).click()
+    shows(page, f"{found.query.after.shape[1]} products add up to {found.products[3, 2]:+.3f}")
+
+
+def test_export_holds_the_steps_numbers(page, app_url, settled, found):
+    visit(page, app_url, settled, step="dot")
+    shows(page, "products add up to")
+    page.get_by_role("button", name="Export").click()
+    with page.expect_download() as caught:
+        page.get_by_role("button", name="as CSV").first.click()
+    rows = list(csv.DictReader(io.StringIO(caught.value.path().read_text(encoding="utf-8-sig"))))
+    assert len(rows) == found.query.after.shape[1]
+    total = sum(float(row["q·k"]) for row in rows)
+    assert total == pytest.approx(float(found.products[3, 2]), abs=1e-3)
+
+
+def test_markup_in_the_text_stays_text(page, app_url, settled):
+    visit(page, app_url, settled, text="我</s>喜欢<b>吃</b>", step="mix")
+    shows(page, "supplies")
+    assert page.locator(".st-key-pair b, .st-key-pair script").count() == 0
