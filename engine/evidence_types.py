@@ -195,7 +195,10 @@ REASONS: dict[str, tuple[str, ...]] = {
     # the four answers, one code of each group
     "head_attends": ("layer", "head", "mass", "uniform", "offset", "p", "heads"),
     "carriers_attend": ("layer", "head", "mass", "uniform", "offset", "p"),
+    # well above uniform, but what this head gives at this offset on average, nearly
     "only_positional": ("layer", "head", "mass", "uniform", "offset", "p"),
+    # well above uniform and above this head's mean at this offset, but not unusual enough with so many heads tried
+    "not_significant": ("layer", "head", "mass", "uniform", "offset", "p"),
     "no_head_attends": ("layer", "head", "mass", "uniform", "offset", "p"),
     "flows": ("rollout", "uniform"),
     "cut_matters": ("delta", "control"),

@@ -166,5 +166,7 @@ def _attends_reason(found: Attends, carried: Carriers, *, by_carriers: bool, thr
     }
     if any_head:
         return reason("head_attends", **numbers, heads=int(found.attending.sum()))
-    high = numbers["mass"] >= thresholds.over_uniform * numbers["uniform"]
-    return reason("only_positional" if high else "no_head_attends", **numbers)
+    if numbers["mass"] < thresholds.over_uniform * numbers["uniform"]:
+        return reason("no_head_attends", **numbers)
+    above = numbers["mass"] - numbers["offset"] >= thresholds.over_offset
+    return reason("not_significant" if above else "only_positional", **numbers)

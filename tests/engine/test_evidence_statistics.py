@@ -124,6 +124,15 @@ def test_the_heads_that_carry_the_effect_may_attend_together(carried, cut, expec
     assert (reasons[0].code == "carriers_attend") == (expected == USED)
 
 
+@pytest.mark.parametrize(("head", "code"), [
+    (STRONG, "head_attends"), ({"mass": 0.8, "offset": 0.75}, "only_positional"), ({"mass": 0.8}, "not_significant"),
+    ({"mass": 0.12}, "no_head_attends"),
+])
+def test_why_no_head_attends(head, code):
+    _, reasons = verdict.decide(attends(**head), NO_CARRIERS, SMALL, SMALL, thresholds=THRESHOLDS)
+    assert reasons[0].code == code and dict(reasons[0].numbers)["mass"] == head["mass"]
+
+
 def test_thresholds_are_what_decides():
     lax = Thresholds(cut_nats=0.01, cut_over_controls=1.0)
     found = attends(**STRONG)

@@ -109,7 +109,7 @@ def test_a_previous_token_head_is_no_evidence_of_attention(engine, family, write
     assert evidence.attention[0, 1] > 0.99
     assert not evidence.verdict.startswith("attends")
     assert evidence.verdict == (INDIRECT if writes else NOTHING)
-    assert evidence.baseline_offset[0, 1] > 0.95
+    assert evidence.baseline_offset[0, 1] > 0.95 and evidence.reasons[0].code == "only_positional"
 
 
 @pytest.mark.parametrize("family", planted.FAMILIES)
