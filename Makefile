@@ -9,6 +9,7 @@
 
 PYTHON ?= python3
 PORT ?= 8501
+WORKERS ?= 2
 VENV = .venv
 RUN = $(VENV)/.run-$(shell cat requirements.txt | cksum | cut -d ' ' -f 1)
 TEST = $(VENV)/.test-$(shell cat requirements.txt tests/requirements.txt | cksum | cut -d ' ' -f 1)
@@ -22,7 +23,8 @@ run: app
 
 test: tools
 	@BROWSER_PATH="$$($(VENV)/bin/python tests/find_browser.py)" || exit 1; export BROWSER_PATH; \
-	$(VENV)/bin/python -m pytest $(ARGS) && $(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) && \
+	$(VENV)/bin/python -m ruff check .
 
 test-gpu:
 	@$(PYTHON) tests/check_gpu.py

@@ -33,7 +33,7 @@ def show(found: Found, spoken: Language, _: Translate) -> dict[str, str | int]:
         found: what the loaded model uses at a length, for its learned table; None without a model.
     """
     names = {"sinusoidal": _("Sinusoids"), "learned": _("Learned table"), "rope": _("Rotation (RoPE)"),
-             "alibi": _("ALiBi"), "t5": _("T5 buckets")}
+             "alibi": "ALiBi", "t5": _("T5 buckets")}
     kind = controls.choice(_("Encoding"), names, key="encoding")
     with st.container(key="controls"):
         if kind == "learned":

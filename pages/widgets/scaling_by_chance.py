@@ -64,7 +64,7 @@ def show(spoken: Language, _: Translate) -> dict[str, str | int]:
 
 
 def _distributions(_: Translate) -> dict[str, str]:
-    return {"normal": _("normal"), "uniform": _("uniform"), "sign": _("±1"), "laplace": _("Laplace (heavy tails)")}
+    return {"normal": _("normal"), "uniform": _("uniform"), "sign": "±1", "laplace": _("Laplace (heavy tails)")}
 
 
 def _states(_: Translate) -> dict[str, str]:
@@ -151,7 +151,7 @@ def _over_d_head(d_head: int, k_len: int, medians: dict[str, tuple[Medians, ...]
         lines = {state: np.array([getattr(one, measure) for one in medians[state]]) for state in STATES}
         theory = saturation.expected_entropy(x, k_len) if measure == "entropy" else None
         figure = scaling.curves(
-            x, lines, names=names, x_title="d_k", y_title="", theme=theme, upright=(freezing, _("2 ln n")),
+            x, lines, names=names, x_title="d_k", y_title="", theme=theme, upright=(freezing, "2 ln n"),
             markers=[Marker(x[at], lines[state][at], state, "") for state in STATES],
             theory=None if theory is None else (theory, _("theory, n → ∞")))
         columns = {"d_k": D_HEADS, **{f"{measure}, {names[state]}": lines[state] for state in STATES}}
