@@ -20,7 +20,7 @@ from pages.widgets.language import Translate
 from pages.widgets.qkv_steps import Place
 
 #: Width of each of several patterns beside each other, in pixels.
-PICTURE_WIDTH = 400
+PICTURE_WIDTH = 360
 
 
 def show(engine: LocalEngine, prompt: Prompt, at: Place, _: Translate) -> list[Drawn]:
