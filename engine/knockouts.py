@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine import attention, budget
+from engine import attention, budget, errors
 from engine.attention import Call
 from engine.capture import Captured, Key, Recorder
 from engine.edits import BATCH_BYTES
@@ -103,7 +103,12 @@ def leak(engine: LocalEngine, prompt: Prompt) -> tuple[Effects, int] | None:
 
 
 def pad(engine: LocalEngine, prompt: Prompt, head: Head, *, n_pads: int = 3) -> Padded:
-    """One head with `n_pads` tokens of padding after the text, hidden by the mask and not."""
+    """One head with `n_pads` tokens of padding after the text, hidden by the mask and not.
+
+    Raises:
+        TextTooLong: the model's context leaves no room for them.
+        EngineError: as for any run.
+    """
     return _submit(engine, prompt, partial(_pad, head, n_pads))
 
 
@@ -197,6 +202,13 @@ def _pad(head: Head, n_pads: int, captured: Captured, live: Live) -> Padded:
     if pad_id is None:
         pad_id = live.tokenizer.eos_token_id or 0
     ids, mask = arguments["input_ids"], arguments["attention_mask"]
+    bound = budget.n_ctx(live.model.config)
+    if bound and ids.shape[1] + n_pads > bound:
+        raise errors.TextTooLong(
+            f"at most {bound - n_pads} tokens of text for {live.name}, with room for padding", got=f"{ids.shape[1]}",
+            next_step="Shorten it.", code="too_many_tokens", limit=bound - n_pads, length=ids.shape[1],
+            model=live.name, what="text",
+        )
     longer = {**arguments, "input_ids": torch.nn.functional.pad(ids, (0, n_pads), value=pad_id)}
     base = _rows(live, arguments)[0]
     maps, changes, unit = [], [], "nats"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine import Head, LocalEngine, Prompt, circuits, knockouts
+from engine import Head, LocalEngine, Prompt, circuits, errors, knockouts
 from engine.walk import walk
 from tests.engine import oracle
 
@@ -206,6 +206,12 @@ def test_padding_is_nothing_while_the_mask_says_so(engine, folder):
     assert (found.weights[:, n:] == 0).all()
     assert found.mass == pytest.approx(found.unhidden[:n, n:].sum(1).mean(), abs=1e-6)
     assert found.change[0] < 1e-6 < found.change[1]
+
+
+def test_padding_needs_room_in_the_context(engine):
+    with pytest.raises(errors.TextTooLong) as caught:
+        knockouts.pad(engine, Prompt("bert", "a" * 252), Head("encoder", 0, 0))  # 254 with <s> and </s>, of 256
+    assert caught.value.numbers["limit"] == 253
 
 
 def test_padding_of_a_translation_counts_in_the_text_alone(engine):
