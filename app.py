@@ -15,12 +15,12 @@ page = st.navigation(
     [
         st.Page("pages/home.py", title=_("Five questions"), url_path="home", default=True),
         st.Page("pages/attention.py", title=_("Attention"), url_path="attention"),
-        st.Page("pages/evidence.py", title=_("Evidence"), url_path="evidence"),
         st.Page("pages/qkv.py", title=_("Q·K·V step by step"), url_path="qkv"),
-        st.Page("pages/memory.py", title=_("Memory and the KV cache"), url_path="memory"),
-        st.Page("pages/scaling.py", title=_("Scaling and saturation"), url_path="scaling"),
         st.Page("pages/positions.py", title=_("Positions"), url_path="positions"),
         st.Page("pages/normalization.py", title=_("Why LayerNorm"), url_path="normalization"),
+        st.Page("pages/evidence.py", title=_("Evidence"), url_path="evidence"),
+        st.Page("pages/memory.py", title=_("Memory and the KV cache"), url_path="memory"),
+        st.Page("pages/scaling.py", title=_("Scaling and saturation"), url_path="scaling"),
     ],
     position="top",
 )
