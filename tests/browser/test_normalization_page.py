@@ -50,6 +50,8 @@ def said(page, text: str):
 
 def test_two_axes_their_permalink_language_and_export(page, app_url, settled, batch):
     visit(page, app_url, settled, norm_token=3, norm_feature=7)
+    said(page, "From 2 to 24 layers")  # until then the page repaints by itself
+    settled(page)
     own = batch.sentence(0)
     said(page, f"mean {own[3].mean():.2f}, variance {own[3].var():.2f} before, 0.00 and 1.00 after")
     page.locator(".st-key-norm_axis").get_by_role("radio", name="BatchNorm").click()
@@ -66,6 +68,7 @@ def test_two_axes_their_permalink_language_and_export(page, app_url, settled, ba
     assert values.shape == (len(shown), 256) and rows[4][0] == "苹果"
     np.testing.assert_allclose(values.mean(0), 0, atol=1e-5)
     page.keyboard.press("Escape")
+    page.get_by_test_id("stPopoverBody").wait_for(state="hidden")
     page.get_by_role("radio", name="中文", exact=True).click()
     said(page, f"全部 {len(shown)} 个词元求特征 7 的平均")
     assert page.get_by_label("句子", exact=True).input_value() == SENTENCE
