@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.widgets import banners, kv_calculator, kv_controls, kv_growth_view, language, permalink, runtime
+from pages.widgets import banners, keeping, kv_calculator, kv_controls, kv_growth_view, language, permalink, runtime
 from pages.widgets.language import Translate
 
 VIEWS = ("calculator", "growth")
@@ -14,6 +14,7 @@ def calculate(spoken: language.Language, _: Translate) -> None:
     """What changes with a slider, without the rest of the page."""
     with banners.guard(_):
         kv_calculator.show(runtime.engine(), language=spoken, _=_)
+    keeping.drawn()
 
 
 @st.fragment
@@ -21,6 +22,7 @@ def grow(spoken: language.Language, _: Translate) -> None:
     """A run of the loaded model."""
     with banners.guard(_):
         kv_growth_view.show(runtime.engine(), language=spoken, _=_)
+    keeping.drawn()
 
 
 spoken = language.chosen()

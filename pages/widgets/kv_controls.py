@@ -17,6 +17,7 @@ import streamlit as st
 from engine import LocalEngine, kv_growth, kv_memory
 from engine.kv_memory import KVShape, Setting
 from pages.widgets import kv_texts
+from pages.widgets.keeping import keep
 from pages.widgets.language import Translate
 
 SOURCES = ("preset", "config", "name")
@@ -85,8 +86,8 @@ def settle() -> None:
             value = DEFAULTS.get(name)
         if value is None:
             state.pop(name, None)
-        elif state.get(name) != value:  # a value that is set again would undo what a person has changed meanwhile
-            state[name] = value
+        else:
+            keep(name, value)
 
 
 def ask(engine: LocalEngine, _: Translate) -> Question | None:
@@ -169,8 +170,7 @@ def _number(_: Translate) -> int:
     def slid() -> None:
         state["kv_tokens"] = state["kv_slider"]
 
-    if state.get("kv_slider") != state["kv_tokens"]:
-        state["kv_slider"] = state["kv_tokens"]
+    keep("kv_slider", state["kv_tokens"])
     stops = STOPS if state["kv_tokens"] in STOPS else tuple(sorted({*STOPS, state["kv_tokens"]}))
     slider, exact = st.columns([3, 1], vertical_alignment="bottom")
     slider.select_slider(_("Tokens in each sequence"), stops, key="kv_slider", on_change=slid,

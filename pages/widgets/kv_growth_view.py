@@ -19,6 +19,7 @@ from pages.figures.frame import plotly_config
 from pages.figures.memory import readable_bytes
 from pages.widgets import chart_export, kv_texts, permalink, prompt_box, sentences
 from pages.widgets.banners import escape
+from pages.widgets.keeping import keep
 from pages.widgets.language import Language, Translate
 
 STEPS, STEP = "kv_steps", "kv_step"
@@ -51,8 +52,7 @@ def _settle(name: str, *, bounds: tuple[int, int], usual: int) -> None:
     """Brings a number from the address to its type and bounds; one that is right already is left alone."""
     given = str(st.session_state.get(name, usual))
     number = min(max(int(given), bounds[0]), bounds[1]) if given.isdecimal() and len(given) < 6 else usual
-    if st.session_state.get(name) != number:
-        st.session_state[name] = number
+    keep(name, number)
 
 
 def show(engine: LocalEngine, *, language: Language, _: Translate) -> None:
