@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import MarianMTModel
 
@@ -117,21 +118,33 @@ class Average:
 
 
 def save_checkpoint(path: Path, model, optimizer, average: Average, *, epoch: int, step: int, seconds: float) -> None:
-    """Everything needed to go on after `epoch` finished epochs; written to a temporary name first."""
+    """Everything needed to go on after `epoch` finished epochs, as safetensors; written to a temporary name first."""
+    tensors = {f"model.{name}": tensor.clone() for name, tensor in model.state_dict().items()}  # tied ones apart
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor.clone() for name, tensor in slots.items()}
+    tensors |= {f"average.{index}": tensor.clone() for index, tensor in enumerate(average.weights)}
+    tensors["random"] = torch.get_rng_state()
     part = path.with_suffix(".part")
-    torch.save(
-        {
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "average": average.weights,
-            "random": torch.get_rng_state(),
-            "epoch": epoch,
-            "step": step,
-            "seconds": seconds,
-        },
-        part,
-    )
+    save_file(tensors, part, metadata={"epoch": str(epoch), "step": str(step), "seconds": repr(seconds)})
     os.replace(part, path)
+
+
+def load_checkpoint(path: Path, model, optimizer, average: Average) -> tuple[int, int, float]:
+    """Put what `save_checkpoint` wrote back into place; returns the finished epochs, steps, and seconds."""
+    with safe_open(path, framework="pt") as file:
+        totals = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 — not a mapping
+    model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items()
+                           if name.startswith("model.")})
+    slots: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, slot = name.split(".")
+            slots.setdefault(int(index), {})[slot] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
+    average.weights = [tensors[f"average.{index}"].to(weight.device) for index, weight in enumerate(average.weights)]
+    torch.set_rng_state(tensors["random"])
+    return int(totals["epoch"]), int(totals["step"]), float(totals["seconds"])
 
 
 def train(
@@ -149,7 +162,7 @@ def train(
     """Train to the end of the last epoch.
 
     Args:
-        folder: where checkpoint.pt, log.jsonl and snapshot-STEP.safetensors (float16) go.
+        folder: where checkpoint.safetensors, log.jsonl and snapshot-STEP.safetensors (float16) go.
         resume: continue from folder's checkpoint; `settings.epochs` may differ while decay has not begun.
         stop_after: end early after so many epochs of the whole, as an interruption would.
 
@@ -165,14 +178,9 @@ def train(
     epoch = step = 0
     before = 0.0
     torch.manual_seed(settings.seed)
-    checkpoint = folder / "checkpoint.pt"
+    checkpoint = folder / "checkpoint.safetensors"
     if resume:
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.weights = [w.to(settings.device) for w in state["average"]]
-        torch.set_rng_state(state["random"])
-        epoch, step, before = state["epoch"], state["step"], state["seconds"]
+        epoch, step, before = load_checkpoint(checkpoint, model, optimizer, average)
     report(f"{total} steps, {per_epoch} an epoch, from step {step}, {settings.precision} on {settings.device}")
 
     def snapshot() -> None:
