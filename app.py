@@ -13,7 +13,7 @@ _ = language.translator(language.choose())
 
 page = st.navigation(
     [
-        st.Page("pages/home.py", title=_("Five questions"), url_path="home", default=True),
+        st.Page("pages/home.py", title=_("Five questions"), default=True),
         st.Page("pages/attention.py", title=_("Attention"), url_path="attention"),
         st.Page("pages/qkv.py", title=_("Q·K·V step by step"), url_path="qkv"),
         st.Page("pages/positions.py", title=_("Positions"), url_path="positions"),

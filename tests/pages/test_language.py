@@ -49,6 +49,18 @@ def is_bare_value(text: str) -> bool:
     return re.fullmatch(r"\{\w+\}", text) is not None
 
 
+def test_bold_ends_where_markdown_sees_it():
+    """After a full-width mark, ** closes nothing when a word follows at once (CommonMark's flanking rule)."""
+    broken = re.compile(r"[。，：；！？）”]\*\*\w")
+    opened = [message.string for message in messages.translated() if message.id and broken.search(message.string)]
+    assert [text for text in opened if not opens_bold(text, broken)] == []
+
+
+def opens_bold(text: str, broken: re.Pattern) -> bool:
+    """Whether the ** that was found opens bold instead: an even number of them stand before it."""
+    return text[:broken.search(text).start()].count("**") % 2 == 0
+
+
 def test_catalogue_holds_nothing_fuzzy_and_nothing_unused():
     catalogue = [message for message in messages.translated() if message.id]
     assert [message.id for message in catalogue if message.fuzzy] == []
