@@ -45,9 +45,9 @@ REASONS = {
                        "{offset}; p = {p}). Heads that attend: {heads}."),
     "carriers_attend": N_("The heads that carry the cut's effect, layer {layer} head {head} foremost, together give it "
                           "{mass} (uniform: {uniform}; at this distance: {offset}; one test, p = {p})."),
-    "only_positional": N_("The most is in layer {layer}, head {head}: {mass}, above uniform ({uniform}), but hardly above "
-                          "what this head gives to any word at this distance (mean {offset}, p = {p}): position, not "
-                          "this word."),
+    "only_positional": N_("The most is in layer {layer}, head {head}: {mass}, above uniform ({uniform}), but hardly "
+                          "above what this head gives to any word at this distance (mean {offset}, p = {p}): position, "
+                          "not this word."),
     "not_significant": N_("The most is in layer {layer}, head {head}: {mass}, above uniform ({uniform}) and above this "
                           "head's mean at this distance ({offset}), but not rare enough there to count among so many "
                           "heads (p = {p})."),

@@ -25,7 +25,8 @@ def test_five_cards_have_figures_and_lead_to_their_pages(page, app_url, settled)
     for number in range(1, 6):
         assert page.locator(f".st-key-card-{number} .js-plotly-plot path").count() > 0
     assert page.get_by_test_id("stAlert").count() == 0
-    links = page.get_by_test_id("stPageLink-NavLink").evaluate_all("all => all.map((link) => link.getAttribute('href'))")
+    cards = page.get_by_test_id("stPageLink-NavLink")
+    links = cards.evaluate_all("all => all.map((link) => link.getAttribute('href'))")
     assert [link.split("?")[0].strip("/") for link in links] == list(PAGES)
 
 

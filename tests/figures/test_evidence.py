@@ -46,7 +46,7 @@ def test_masses_stand_beside_their_three_baselines():
     for name, values in (("mass", grid(0)), ("uniform", np.full((3, 4), .2)), ("usual", grid(1)), ("others", grid(2))):
         np.testing.assert_allclose(trace(figure, name).x, [values[at] for at in order], rtol=1e-6)
     fills = trace(figure, "mass").marker.color
-    assert fills[0] == palette.ACCENT["light"] and set(fills[1:]) == {"rgba(0,0,0,0)"}, "attending filled, others hollow"
+    assert fills[0] == palette.ACCENT["light"] and set(fills[1:]) == {"rgba(0,0,0,0)"}, "others hollow"
 
 
 def test_carriers_are_one_more_row():
