@@ -273,11 +273,16 @@ def correlation_table(
         names: of the measures.
         bar: what the colour means.
     """
+    # Columns carry the rows' numbers: whole names would stand aslant, the last one outside the picture.
+    numbers = [str(number) for number in range(1, len(names) + 1)]
+    rows = [f"{number} · {name}" for number, name in zip(numbers, names, strict=True)]
+    extra = np.empty((*kendall.shape, 2), dtype=object)
+    extra[..., 0], extra[..., 1] = kendall, [escape(name) for name in names]
     figure = _matrix(
-        spearman, rows=names, columns=names, limit=1.0, title=title, bar=bar, theme=theme, digits=2, extra=kendall,
-        hover="%{y} · %{x}<br>ρ = %{z:+.3f}, τ = %{customdata:+.3f}<extra></extra>",
+        spearman, rows=rows, columns=numbers, limit=1.0, title=title, bar=bar, theme=theme, digits=2, extra=extra,
+        hover="%{y} · %{customdata[1]}<br>ρ = %{z:+.3f}, τ = %{customdata[0]:+.3f}<extra></extra>",
     )
-    figure.update_xaxes(side="top", tickangle=-35)
+    figure.update_xaxes(side="top")
     return figure
 
 
@@ -298,10 +303,11 @@ def _paired_bars(words: Sequence[str], measures: Sequence[tuple[str, np.ndarray]
 
 def _matrix(values: np.ndarray, *, rows: Sequence[str], columns: Sequence[str], limit: float, title: str, bar: str,
             theme: palette.Theme, hover: str, digits: int = 3, extra: np.ndarray | None = None) -> go.Figure:
-    numbers = {"texttemplate": f"%{{z:+.{digits}f}}", "textfont": {"size": 11}} if values.size <= MOST_NUMBERS else {}
-    if numbers and np.isnan(values).any():
-        shown = np.where(np.isnan(values), "", np.char.mod(f"%+.{digits}f", values))
-        numbers = {"text": shown, "texttemplate": "%{text}", "textfont": {"size": 11}}
+    numbers = {}
+    if values.size <= MOST_NUMBERS:
+        # Rounded before it is written: −0.0001 must not read "-0.000".
+        written = np.char.mod(f"%+.{digits}f", np.round(values, digits) + 0.0)
+        numbers = {"text": np.where(np.isnan(values), "", written), "texttemplate": "%{text}", "textfont": {"size": 11}}
     figure = go.Figure(go.Heatmap(
         z=np.asarray(values, dtype=float), x=np.arange(len(columns)), y=np.arange(len(rows)), customdata=extra,
         zmin=-limit, zmax=limit, colorscale=palette.plotly_difference_scale(theme), colorbar=colour_bar(bar),
@@ -314,8 +320,8 @@ def _matrix(values: np.ndarray, *, rows: Sequence[str], columns: Sequence[str], 
         **bare_layout(title=title, theme=theme),
         xaxis={**plain, "tickvals": np.arange(len(columns)),
                "ticktext": [escape(shorten(name, 26)) for name in columns]},
-        yaxis={**plain, "tickvals": np.arange(len(rows)), "ticktext": [escape(shorten(name, 26)) for name in rows],
-               "autorange": "reversed"},
+        yaxis={**plain, "tickvals": np.arange(len(rows)), "ticktext": [escape(shorten(name, 30)) for name in rows],
+               "ticklabelstandoff": 4, "autorange": "reversed"},
         height=int(cell * len(rows) + 150 + (36 if title else 0)),
     )
     figure.update_layout(plot_bgcolor=palette.MASKED[theme] if np.isnan(values).any() else "rgba(0,0,0,0)")

@@ -15,10 +15,7 @@ import pytest
 
 from engine import positions
 from pages.figures import positions as figures
-from tests.benchmarks import zh_en
-from tests.benchmarks.test_scaling import waits
-from tests.browser.conftest import CHROMIUM_ARGUMENTS, SETTLED, running
-from tests.find_browser import find_installed
+from tests.benchmarks import repaint, zh_en
 
 TEXTS = {"position": "position", "dimension": "dimension", "value": "value"}
 REPEATS = 7
@@ -58,22 +55,13 @@ def test_positions_at_512(report):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Iterator:
     """The page with sinusoids shown, warm."""
-    from playwright.sync_api import sync_playwright
-
-    zh_en.folder()
-    with running(tmp_path_factory.mktemp("app")) as app, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_installed(), args=list(CHROMIUM_ARGUMENTS))
-        opened = browser.new_page(viewport={"width": 1280, "height": 1000}, locale="en-GB")
-        opened.set_default_timeout(120_000)
-        opened.goto(f"{app.url}/positions?lang=en&model={zh_en.NAME}")
-        opened.locator(".st-key-own .js-plotly-plot").first.wait_for()
-        opened.wait_for_selector(SETTLED, state="attached")
-        yield opened
-        browser.close()
+    address = f"positions?lang=en&model={zh_en.NAME}"
+    with repaint.opened(tmp_path_factory.mktemp("app"), address, until=".st-key-own .js-plotly-plot") as page:
+        yield page
 
 
 @pytest.mark.parametrize(("key", "pictures"), [("d", ["similarity"]), ("at", ["similarity"])])
 def test_a_slider_move(page, report, key, pictures):
     selectors = [".st-key-said", *(f".st-key-picture-{name}" for name in pictures)]
-    report(f"positions: slider “{key}” → headline, formula and pictures repainted", line(waits(page, key, selectors)),
-           "≤ 0.3 s")
+    found = repaint.slider(page, key, selectors)
+    report(f"positions: slider “{key}” → headline, formula and pictures repainted", repaint.line(found), "≤ 0.3 s")

@@ -119,7 +119,8 @@ def test_correlations_show_spearman_and_carry_kendall():
     rho, tau = np.array([[1, -.5], [-.5, 1]]), np.array([[1, -.3], [-.3, np.nan]])
     figure = evidence.correlation_table(rho, kendall=tau, names=["a", "<i>"], bar="rho")
     np.testing.assert_array_equal(figure.data[0].z, rho)
-    np.testing.assert_array_equal(figure.data[0].customdata, tau)
+    np.testing.assert_array_equal(figure.data[0].customdata[..., 0].astype(float), tau)
+    assert figure.data[0].customdata[0, 1, 1] == "&lt;i>", "the hover names the column"
     assert (figure.data[0].zmin, figure.data[0].zmax) == (-1, 1)
     assert "<i>" not in figure.to_json() and "&lt;i>" in figure.layout.yaxis.ticktext[1]
 
@@ -134,3 +135,9 @@ def test_words_are_never_markup():
 
 def test_equal_arrays_give_equal_json():
     assert masses().to_json() == masses().to_json()
+
+
+def test_a_value_that_rounds_to_zero_has_no_minus():
+    effects = np.array([[-0.0004, 0.0004], [-0.25, np.nan]])
+    figure = evidence.head_map(effects, texts={"layer": "layer", "head": "head", "value": "nats"})
+    assert figure.data[0].text.tolist() == [["+0.000", "+0.000"], ["-0.250", ""]]

@@ -1,0 +1,32 @@
+"""What a person waits for on the page about norms: from a key that moves a slider to the repainted picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.benchmarks import repaint, zh_en
+
+TEXT = "我喜欢吃苹果"
+#: Small networks, so that every depth is measured before the first key.
+SMALL = "norm_width=16&norm_layers=1&norm_size=16&norm_steps=50"
+
+
+@pytest.fixture(scope="module")
+def norms(tmp_path_factory) -> Iterator:
+    """The page about norms, once the networks of every depth are measured."""
+    address = f"normalization?lang=en&model={zh_en.NAME}&text={TEXT}&{SMALL}"
+    with repaint.opened(tmp_path_factory.mktemp("norms"), address, until="text=From 2 to 24 layers") as page:
+        page.wait_for_timeout(2_000)
+        yield page
+
+
+@pytest.mark.parametrize(("key", "places"), [
+    ("norm_token", [".st-key-picture-norm-before", ".st-key-picture-norm-after"]),
+    ("norm_feature", [".st-key-picture-norm-before", ".st-key-picture-norm-after"]),
+    ("norm_swap", [".st-key-picture-norm-swap-change"]), ("norm_pads", [".st-key-picture-norm-pads-change"]),
+    ("norm_depth", [".st-key-picture-norm-gradients"]),
+])
+def test_a_slider_about_norms(norms, report, key, places):
+    report(f"LayerNorm: slider “{key}” → repainted", repaint.line(repaint.slider(norms, key, places)), "≤ 0.3 s")
