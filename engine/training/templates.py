@@ -1,9 +1,10 @@
 """Template sentences of our own, in which one Chinese word takes its English from the words around it.
 
 Knows a small English grammar (agreement, four tenses, questions, negation) and reads data files: lexicon.tsv
-(verb phrases, combined with subjects, times and clause forms), frames.tsv (whole sentences with slots) and
-slots.tsv (what may fill them). Everything is a pure function of the seed. It knows nothing of tokens, and
-its English is plain: one translation for a sentence, though several would be right.
+(verb phrases, combined with subjects, times and clause forms), openers.tsv (clauses that may stand before them),
+frames.tsv (whole sentences with slots) and slots.tsv (what may fill them). Everything is a pure function of the
+seed. It knows nothing of tokens, and its English is plain: one translation for a sentence, though several would
+be right.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import itertools
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .english import ing, past, third
@@ -23,6 +24,7 @@ HERE = Path(__file__).parent
 PER_SENSE = 130  # sentences sampled for one sense of one word, spread evenly over its lines
 LEAST_PER_LINE = 16  # and at least so many for one line of a data file
 WEIGHT = {"苹果": 2}  # the word that the first page shows
+OPENED = 10_000  # added to a line's number: its sentences behind another clause are sampled apart
 HELD_OUT_PERCENT = 10  # share of the combinations that training never sees
 
 
@@ -35,6 +37,7 @@ class Example:
     sense: str
     accept: str  # regular expression that a right translation matches
     line: int = 0  # which line of the data files it came from
+    statement: str = ""  # its English in lower case where it may stand behind another clause
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,26 @@ MODALS = (
     ("不能", "can't"),
     ("不应该", "shouldn't"),
     ("不可以", "can't"),
+)
+PLACES = (
+    ("家里", "at home"),
+    ("外面", "outside"),
+    ("楼上", "upstairs"),
+    ("学校", "at school"),
+    ("公园里", "in the park"),
+    ("厨房里", "in the kitchen"),
+    ("房间里", "in the room"),
+    ("朋友家", "at a friend's house"),
+)
+RECEIVERS = (
+    ("我", "me"),
+    ("他", "him"),
+    ("她", "her"),
+    ("我们", "us"),
+    ("我妹妹", "my younger sister"),
+    ("孩子们", "the children"),
+    ("我妈妈", "my mother"),
+    ("客人", "the guests"),
 )
 
 
@@ -165,12 +188,28 @@ def clauses(phrase: Phrase, subject: Subject, forms: str) -> Iterator[tuple[str,
         yield f"{zh}为什么{vo}？", f"why {do} {who} {base}?"
         yield f"{zh}在哪里{vo}？", f"where {do} {who} {base}?"
         yield f"谁在{vo}？", f"who is {phrase.form(ing(phrase.english), PEOPLE[2])}?"
+    if "G" in forms and subject in PEOPLE:
+        for place, english in PLACES:
+            yield f"{zh}在{place}{vo}。", f"{who} {be} {doing} {english}."
+    if "B" in forms:
+        yield f"{zh}把{phrase.object}{phrase.verb}了。", f"{who} {did}."
+        if subject in FIRST_SIX[:2]:
+            yield f"请把{phrase.object}{phrase.verb}。", f"please {phrase.form(phrase.english, PEOPLE[1])}."
+    if "S" in forms and subject in FIRST_SIX[:2]:
+        yield f"请{phrase.verb}一下{phrase.object}。", f"please {phrase.form(phrase.english, PEOPLE[1])}."
+        yield f"你能{phrase.verb}一下{phrase.object}吗？", f"can you {phrase.form(phrase.english, PEOPLE[1])}?"
+    if "E" in forms:
+        for whom, english in RECEIVERS:
+            if whom != zh:
+                yield f"{zh}给{whom}{phrase.verb}了{phrase.object}。", f"{who} {did} for {english}."
+                yield f"{zh}想给{whom}{vo}。", f"{who} {want} to {base} for {english}."
     if "X" in forms:
         yield f"{zh}{vo}。", f"{who} {be} {phrase.rest}."
         yield f"{zh}{vo}吗？", f"{be} {who} {phrase.rest}?"
 
 
 SLOTS = {name: tuple(tuple(choice.split("=")) for choice in choices.split("|")) for name, choices in _read("slots.tsv")}
+OPENERS = tuple(tuple(row) for row in _read("openers.tsv"))
 # English patterns may name a slot in another shape: the same choice, written for another place in the sentence.
 SHAPES = {
     "whose_p": ("whose_s", lambda s: {"He": "His", "She": "Her"}.get(s, s + "'s")),
@@ -178,7 +217,22 @@ SHAPES = {
     "whose_oe": ("whose_o", str),
     "whose_hl": ("whose_h", str.lower),
     "det_l": ("det", str.lower),
+    "this_l": ("this", str.lower),
     "job_en": ("job", str),
+    "num_c": ("num", str.capitalize),
+    "fruit_c": ("fruit", str.capitalize),
+    "whose_s_l": ("whose_s", lambda s: s.lower() if s.split()[0] in ("He", "She", "My") else s),
+    "who_poss": ("who", lambda s: {"me": "my", "him": "his", "us": "our", "them": "their", "Tom": "Tom's"}.get(s, s)),
+    "who_s": ("who", lambda s: {"me": "I", "him": "he", "her": "she", "us": "we", "them": "they"}.get(s, s)),
+    "dest_the": ("dest", str),
+    "opening_e": ("opening", str),
+    "lamp_e": ("lamp", str),
+    "dream_e": ("dream", str),
+    "goods_e": ("goods", str),
+    "pretty_e": ("pretty_z", str),
+    "wearable_e": ("wearable", str),
+    "order_here_e": ("order_here", str),
+    "color_e": ("color", str),
     "tree_to": (
         "tree",
         lambda s: {"in the tree": "into the tree", "in the forest": "into the forest"}.get(s, "up the mountain"),
@@ -196,6 +250,16 @@ def fill(chinese: str, english: str) -> Iterator[tuple[str, str]]:
         yield chinese.format(**zh), english.format(**en).replace("an an ", "an ")
 
 
+def opened(example: Example) -> Example | None:
+    """A statement behind another clause, the same one for equal text; None for what is no statement."""
+    if not example.statement:
+        return None
+    chinese = example.pair.chinese
+    before, opening = random.Random(chinese).choice(OPENERS)
+    pair = Pair(before + chinese, _sentence(f"{opening} {example.statement}"))
+    return replace(example, pair=pair, line=OPENED + example.line, statement="")
+
+
 def _generate() -> Iterator[Example]:
     count = itertools.count()
     for word, sense, accept, who, chinese, english, forms in _read("lexicon.tsv"):
@@ -204,7 +268,8 @@ def _generate() -> Iterator[Example]:
         subjects = PEOPLE if who == "people" else (WEATHER,) if who == "weather" else (COMPANY[who],)
         for subject in subjects:
             for zh, en in clauses(phrase, subject, forms):
-                yield Example(Pair(zh, _sentence(en)), word, sense, accept, line)
+                states = en.endswith(".") and not en.startswith(("don't ", "please ", "let's "))
+                yield Example(Pair(zh, _sentence(en)), word, sense, accept, line, en if states else "")
     for word, sense, accept, chinese, english in _read("frames.tsv"):
         line = next(count)
         for zh, en in fill(chinese, english):
@@ -213,8 +278,8 @@ def _generate() -> Iterator[Example]:
 
 
 @functools.cache
-def all_examples() -> tuple[Example, ...]:
-    """Every sentence that the data files can make, in a fixed order, repeats included."""
+def plain_examples() -> tuple[Example, ...]:
+    """Every sentence that the data files can make by itself, in a fixed order, repeats included."""
     return tuple(_generate())
 
 
@@ -229,7 +294,8 @@ def held_out(example: Example, *, seed: int = 7) -> bool:
     return int.from_bytes(digest[:4], "big") % 100 < HELD_OUT_PERCENT
 
 
-def template_split(*, per_sense: int = PER_SENSE, seed: int = 7) -> tuple[list[Example], list[Example]]:
+@functools.cache
+def template_split(*, per_sense: int = PER_SENSE, seed: int = 7) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
     """Sample training sentences and held-out sentences; no Chinese sentence is in both.
 
     Returns:
@@ -238,7 +304,8 @@ def template_split(*, per_sense: int = PER_SENSE, seed: int = 7) -> tuple[list[E
     pools: dict[int, tuple[dict[str, Example], dict[str, Example]]] = {}
     lines: dict[tuple[str, str], set[int]] = {}
     seen: set[str] = set()
-    for example in all_examples():
+    both = itertools.chain.from_iterable((example, opened(example)) for example in plain_examples())
+    for example in filter(None, both):
         key = chinese_key(example.pair.chinese)
         if key not in seen:
             seen.add(key)
@@ -254,4 +321,5 @@ def template_split(*, per_sense: int = PER_SENSE, seed: int = 7) -> tuple[list[E
             examples = list(part.values())
             random.Random(f"{seed} {line} {len(target)}").shuffle(examples)
             target += examples[:limit]
-    return train, [e for e in test if e.word in e.pair.chinese]  # 谁在发布新手机？ asks for 苹果 and lacks it
+    # 谁在发布新手机？ asks for 苹果 and lacks it.
+    return tuple(train), tuple(e for e in test if e.word in e.pair.chinese)

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from engine.training.charsmap import build_charsmap, read_table
 from engine.training.pairs import Pair
-from engine.training.templates import template_split
+from engine.training.templates import plain_examples
 from engine.training.tokenizer import SPECIAL, build_lexicon, build_tokenizer, english_words, split_word
 
 EXTRA = [Pair("汤姆爱Tom，Mary和我10点见！", "Tom's dog won't bark, will it? It costs $10!")] * 3
@@ -17,7 +17,7 @@ EXTRA = [Pair("汤姆爱Tom，Mary和我10点见！", "Tom's dog won't bark, wil
 @pytest.fixture(scope="module")
 def lexicon():
     pytest.importorskip("jieba")
-    return build_lexicon([e.pair for e in template_split(per_sense=60)[0]] + EXTRA)
+    return build_lexicon([e.pair for e in plain_examples()[::40]] + EXTRA)
 
 
 @pytest.fixture(scope="module")
