@@ -14,12 +14,13 @@ import torch
 
 from .batches import encode_corpus
 from .corpus import gather
-from .finish import finish, write_lexicon
-from .model import build_config, build_model, save_model
-from .tokenizer import build_lexicon, build_tokenizer
+from .finish import finish
+from .model import build_config, build_model, load_model, save_model
+from .tokenizer import build_lexicon, build_tokenizer, read_lexicon, write_lexicon
 from .train import Settings, choose_precision, train
 
 DROPOUT = 0.3
+FURTHER = {"epochs": 7, "peak": 3e-4, "warm_up": 100, "snapshots": ()}  # settings of a training with --start
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -30,7 +31,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("build/zh-en"), help="where the finished model goes")
     parser.add_argument("--run", type=Path, default=Path("build/run"), help="where checkpoints and the log go")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--epochs", type=int, default=Settings.epochs)
+    parser.add_argument("--epochs", type=int, default=None)
+    parser.add_argument("--start", type=Path, help="train this finished model further, its tokenizer kept")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --run")
     options = parser.parse_args(arguments)
@@ -38,20 +40,26 @@ def main(arguments: list[str] | None = None) -> None:
         torch.set_num_threads(options.threads)
 
     data = gather(options.pairs)
-    lexicon = build_lexicon(data.train)
+    settings = replace(Settings(), device=options.device, precision=choose_precision(options.device))
+    if options.start:
+        settings = replace(settings, **FURTHER)
+        lexicon = read_lexicon(options.start)
+        model = load_model(options.start, dropout=DROPOUT)
+    else:
+        lexicon = build_lexicon(data.train)
+        config = build_config(len(lexicon.pieces), dropout=DROPOUT)
+        model = build_model(config, lexicon.n_english, seed=settings.seed)
+    settings = replace(settings, epochs=options.epochs or settings.epochs)
     tokenizer = build_tokenizer(lexicon)
-    settings = replace(
-        Settings(), epochs=options.epochs, device=options.device, precision=choose_precision(options.device)
-    )
-    model = build_model(build_config(len(lexicon.pieces), dropout=DROPOUT), lexicon.n_english, seed=settings.seed)
     print(
-        f"{len(data.train)} training pairs, {len(data.split.test)} held out, {len(lexicon.pieces)} entries "
-        f"({lexicon.n_english} English), {sum(p.numel() for p in model.parameters() if p.requires_grad):,} parameters",
+        f"{len(data.train)} training pairs, {len(data.joined)} joined ones, {len(data.split.test)} held out, "
+        f"{len(lexicon.pieces)} entries ({lexicon.n_english} English), "
+        f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,} parameters",
         flush=True,
     )
     weights, totals = train(
         model,
-        encode_corpus(tokenizer, data.train),
+        encode_corpus(tokenizer, (*data.train, *data.joined)),
         encode_corpus(tokenizer, data.split.dev),
         lexicon.n_english,
         settings,
@@ -61,8 +69,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     save_model(options.output, model, weights, tokenizer)
     write_lexicon(options.output, lexicon)
+    settings = asdict(settings) | {"dropout": DROPOUT}
     metrics = finish(
-        options.output, options.run, tokenizer, data, totals=totals, settings=asdict(settings) | {"dropout": DROPOUT}
+        options.output, options.run, tokenizer, data, totals=totals, settings=settings, start=options.start
     )
     print({name: metrics[name] for name in ("tatoeba_test", "shown", "training")}, flush=True)
 

@@ -20,12 +20,12 @@ from transformers import MarianMTModel, PreTrainedTokenizerFast
 
 from .corpus import SHOWN, Data
 from .evaluate import corpus_scores, sense_scores, translate
-from .handwritten import read_checks
+from .handwritten import BLIND, KNOWN, read_checks
 from .model import load_model, stored_names
-from .snapshots import GROUP, load_snapshot, save_snapshot
-from .tokenizer import Lexicon
+from .snapshots import GROUP, read_snapshot, save_snapshot
 
 PROBE_PAIRS = 200  # development pairs translated at each snapshot
+MAP_PAIRS = 64  # development pairs whose encoder maps are compared, beside the shown sentences
 LENGTHS = (0.8, 1.0, 1.2, 1.4)  # exponents of beam search's length normalisation that are tried
 
 
@@ -49,18 +49,28 @@ def measure(model: MarianMTModel, tokenizer: PreTrainedTokenizerFast, data: Data
     held = translate(model, tokenizer, [e.pair.chinese for e in data.held_out])
     held_out = sense_scores(held, data.held_out)
     held_out["same_as_template"] = round(sum(o == e.pair.english for o, e in zip(held, data.held_out)) / len(held), 4)
-    checks = read_checks()
-    hand = translate(model, tokenizer, [c.chinese for c in checks])
-    handwritten = sense_scores(hand, checks)
-    handwritten["wrong"] = [
-        {"chinese": checks[i].chinese, "sense": checks[i].sense, "output": hand[i]} for i in handwritten["wrong"]
-    ]
+    handwritten = {name: handwritten_scores(model, tokenizer, name) for name in (KNOWN, BLIND)}
     held_out["wrong"] = [
         {"chinese": data.held_out[i].pair.chinese, "sense": data.held_out[i].sense, "output": held[i]}
         for i in held_out["wrong"][:40]
     ]
     shown = dict(zip(SHOWN, translate(model, tokenizer, SHOWN)))
-    return {"tatoeba_test": test, "template_held_out": held_out, "handwritten": handwritten, "shown": shown}
+    return {
+        "tatoeba_test": test,
+        "template_held_out": held_out,
+        "handwritten": handwritten[KNOWN],
+        "handwritten_blind": handwritten[BLIND],
+        "shown": shown,
+    }
+
+
+def handwritten_scores(model: MarianMTModel, tokenizer: PreTrainedTokenizerFast, name: str) -> dict:
+    """Sense scores of one set of hand-written sentences, the wrong ones with their output."""
+    checks = read_checks(name)
+    outputs = translate(model, tokenizer, [c.chinese for c in checks])
+    scores = sense_scores(outputs, checks)
+    wrong = [(checks[i], outputs[i]) for i in scores["wrong"]]
+    return scores | {"wrong": [{"chinese": c.chinese, "sense": c.sense, "output": output} for c, output in wrong]}
 
 
 @torch.inference_mode()
@@ -75,32 +85,46 @@ def encoder_maps(model: MarianMTModel, tokenizer: PreTrainedTokenizerFast, texts
 
 
 def write_snapshots(
-    run: Path, folder: Path, tokenizer: PreTrainedTokenizerFast, data: Data, *, per_epoch: int, final_step: int
+    run: Path, folder: Path, tokenizer: PreTrainedTokenizerFast, data: Data, *, per_epoch: int
 ) -> list[dict]:
-    """Quantise the run's snapshots, measure each as it ships, and write snapshots/index.json."""
+    """Quantise the run's snapshots into folder/snapshots; returns their entries, with what four bits do to the maps."""
     target = folder / "snapshots"
-    target.mkdir(exist_ok=True)
-    dev, held = data.split.dev[:PROBE_PAIRS], data.held_out[::4]
-    texts = [p.chinese for p in data.split.dev[:64]] + list(SHOWN)
-    steps = sorted(int(p.stem.removeprefix("snapshot-")) for p in run.glob("snapshot-*.safetensors"))
-    steps = [s for s in steps if s < final_step]
-    entries = [{"step": s, "epoch": round(s / per_epoch, 2), "file": f"step-{s:06d}.safetensors"} for s in steps]
-    entries.append({"step": final_step, "epoch": round(final_step / per_epoch, 2), "file": "../model.safetensors"})
-    for entry in entries[:-1]:
-        save_snapshot(target / entry["file"], load_file(run / f"snapshot-{entry['step']:06d}.safetensors"))
-    (target / "index.json").write_text(json.dumps({"snapshots": entries}))
+    target.mkdir()
+    texts = [p.chinese for p in data.split.dev[:MAP_PAIRS]] + list(SHOWN)
     model = load_model(folder)
+    entries = []
+    for path in sorted(run.glob("snapshot-*.safetensors")):
+        step = int(path.stem.removeprefix("snapshot-"))
+        entry = {"step": step, "epoch": round(step / per_epoch, 2), "file": f"step-{step:06d}.safetensors"}
+        weights = load_file(path)
+        save_snapshot(target / entry["file"], weights)
+        model.load_state_dict({n: t.float() for n, t in weights.items()}, strict=False)
+        exact = encoder_maps(model, tokenizer, texts)
+        model.load_state_dict(read_snapshot(target / entry["file"]), strict=False)
+        errors = [(a - b).abs() for a, b in zip(exact, encoder_maps(model, tokenizer, texts))]
+        entry["map_error_max"] = round(max(e.max().item() for e in errors), 4)
+        entry["map_error_mean"] = round(sum(e.sum().item() for e in errors) / sum(e.numel() for e in errors), 5)
+        entries.append(entry)
+    return entries
+
+
+def copy_snapshots(start: Path, folder: Path) -> list[dict]:
+    """The snapshots of the training that `folder` went on from, as they ship; the start itself was the last of them."""
+    shutil.copytree(start / "snapshots", folder / "snapshots")
+    index = json.loads((start / "snapshots" / "index.json").read_text(encoding="utf-8"))
+    return [e for e in index["snapshots"] if e["file"].startswith("step-")]
+
+
+def measure_snapshots(
+    folder: Path, entries: list[dict], tokenizer: PreTrainedTokenizerFast, data: Data, *, final: dict
+) -> list[dict]:
+    """Measure every snapshot as it ships, the finished model last, and write snapshots/index.json."""
+    dev, held = data.split.dev[:PROBE_PAIRS], data.held_out[::4]
+    entries = [*entries, final | {"file": "../model.safetensors"}]
     for entry in entries:
-        if entry["step"] != final_step:
-            weights = load_file(run / f"snapshot-{entry['step']:06d}.safetensors")
-            model.load_state_dict({n: t.float() for n, t in weights.items()}, strict=False)
-            exact = encoder_maps(model, tokenizer, texts)
-            model.load_state_dict(load_snapshot(entry["step"], folder), strict=False)
-            errors = [(a - b).abs() for a, b in zip(exact, encoder_maps(model, tokenizer, texts))]
-            entry["map_error_max"] = round(max(e.max().item() for e in errors), 4)
-            entry["map_error_mean"] = round(sum(e.sum().item() for e in errors) / sum(e.numel() for e in errors), 5)
-        else:
-            model = load_model(folder)
+        model = load_model(folder)
+        if entry is not entries[-1]:
+            model.load_state_dict(read_snapshot(folder / "snapshots" / entry["file"]), strict=False)
         entry["bleu_dev"] = corpus_scores(
             translate(model, tokenizer, [p.chinese for p in dev], beams=1, longest=48), [p.english for p in dev]
         )["bleu"]
@@ -111,30 +135,34 @@ def write_snapshots(
         print(entry, flush=True)
     note = (
         f"bleu_dev: greedy, {len(dev)} development pairs; "
-        f"sense_accuracy: greedy, {len(held)} held-out template sentences; "
-        f"map_error: encoder attention against float16, {len(texts)} sentences; weights at 4 bits in groups of {GROUP}"
+        f"sense_accuracy: greedy, {len(held)} held-out template sentences; map_error: encoder attention against "
+        f"float16, {MAP_PAIRS + len(SHOWN)} sentences; weights at 4 bits in groups of {GROUP}"
     )
-    (target / "index.json").write_text(
+    (folder / "snapshots" / "index.json").write_text(
         json.dumps({"note": note, "snapshots": entries}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
     )
     return entries
 
 
-def write_lexicon(folder: Path, lexicon: Lexicon) -> None:
-    """lexicon.json: which ids English output may use, and which characters only spell unknown words."""
-    entry = {"n_english": lexicon.n_english, "fallback_ids": lexicon.fallback}
-    (folder / "lexicon.json").write_text(json.dumps(entry) + "\n", encoding="utf-8")
-
-
 def finish(
-    folder: Path, run: Path, tokenizer: PreTrainedTokenizerFast, data: Data, *, totals: dict, settings: dict
+    folder: Path,
+    run: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    data: Data,
+    *,
+    totals: dict,
+    settings: dict,
+    start: Path | None,
 ) -> dict:
-    """Measure the saved model in `folder`, then write metrics.json and the snapshots beside it."""
+    """Measure the saved model in `folder`, then write metrics.json and the snapshots beside it.
+
+    A model that was trained further from `start` keeps the start's snapshots, and its steps count on.
+    """
     model = load_model(folder)
     length = choose_length(model, tokenizer, data)
     model.generation_config.save_pretrained(folder)
     numbers = measure(model, tokenizer, data)
-    per_epoch = -(-len(data.train) // settings["batch_size"])
+    per_epoch = -(-(len(data.train) + len(data.joined)) // settings["batch_size"])
     size = {p.name: p.stat().st_size for p in sorted(folder.iterdir()) if p.suffix in (".safetensors", ".json")}
     versions = {m.__name__: m.__version__ for m in (torch, transformers, tokenizers, sacrebleu)} | {
         "python": platform.python_version()
@@ -143,6 +171,7 @@ def finish(
         "n_params": sum(model.state_dict()[n].numel() for n in stored_names(model)) - model.final_logits_bias.numel(),
         "d_vocab": model.config.vocab_size,
         "n_train_pairs": len(data.train),
+        "n_joined_pairs": len(data.joined),
         "length_penalty": length,
         "num_beams": 4,
         "training": totals | {"minutes": round(totals["seconds"] / 60, 1)},
@@ -151,8 +180,14 @@ def finish(
         "versions": versions,
     }
     shutil.rmtree(folder / "snapshots", ignore_errors=True)
-    metrics["snapshots"] = write_snapshots(
-        run, folder, tokenizer, data, per_epoch=per_epoch, final_step=totals["steps"]
-    )
+    final = {"step": totals["steps"], "epoch": totals["epochs"]}
+    if start is None:
+        entries = write_snapshots(run, folder, tokenizer, data, per_epoch=per_epoch)
+    else:
+        entries = copy_snapshots(start, folder)
+        before = json.loads((start / "metrics.json").read_text(encoding="utf-8"))
+        metrics["start"] = {name: before[name] for name in ("training", "settings", "n_train_pairs")}
+        final = {name: total + before["training"][name + "s"] for name, total in final.items()}
+    metrics["snapshots"] = measure_snapshots(folder, entries, tokenizer, data, final=final)
     (folder / "metrics.json").write_text(json.dumps(metrics, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return metrics

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from transformers import GenerationConfig, MarianConfig, MarianMTModel, PreTrainedTokenizerFast
+from transformers.models.marian.modeling_marian import MarianSinusoidalPositionalEmbedding
 
 from .batches import END, PAD, START
 
@@ -84,7 +85,7 @@ def save_model(
         part / "model.safetensors",
         metadata={"format": "pt"},
     )
-    config = model.config.to_dict() | {"architectures": ["MarianMTModel"], "dtype": "float16"}
+    config = model.config.to_dict() | {"architectures": ["MarianMTModel"], "dtype": "float16", "_name_or_path": ""}
     config.pop("_attn_implementation_autoset", None)
     (part / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     GenerationConfig(
@@ -115,16 +116,21 @@ def stored_names(model: MarianMTModel) -> list[str]:
     return names
 
 
-def load_model(folder: Path | str) -> MarianMTModel:
-    """Load a saved model in float32 for evaluation.
+def load_model(folder: Path | str, **settings) -> MarianMTModel:
+    """Load a saved model in float32, in evaluation mode; `settings` replace entries of its configuration.
 
     Raises:
         ValueError: the checkpoint lacks a weight or holds one that the model does not have.
     """
-    model, info = MarianMTModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    model, info = MarianMTModel.from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True, attn_implementation="eager", **settings
+    )
     if info["missing_keys"] or info["unexpected_keys"]:
         raise ValueError(
             f"{folder}: expected every weight of a Marian model, missing {info['missing_keys']}, "
             f"unexpected {info['unexpected_keys']}"
         )
+    for module in model.modules():
+        if isinstance(module, MarianSinusoidalPositionalEmbedding):
+            module.weight.requires_grad_(False)  # loading forgets that they are fixed; nothing stores them
     return model.eval()

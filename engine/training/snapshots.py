@@ -94,6 +94,19 @@ def read_index(folder: Path | str = FOLDER) -> list[dict]:
     return json.loads((Path(folder) / "snapshots" / "index.json").read_text(encoding="utf-8"))["snapshots"]
 
 
+def read_snapshot(path: Path) -> dict[str, torch.Tensor]:
+    """The weights that a file holds, restored to float32; a snapshot at four bits lacks the output bias."""
+    tensors = load_file(path)
+    state: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        if name.endswith(".codes"):
+            matrix = name.removesuffix(".codes")
+            state[matrix] = restore(tensor, tensors[matrix + ".scales"])
+        elif not name.endswith(".scales"):
+            state[name] = tensor.float()
+    return state
+
+
 def load_snapshot(step: int, folder: Path | str = FOLDER) -> dict[str, torch.Tensor]:
     """The weights at a step, float32, under the names of model.safetensors.
 
@@ -106,15 +119,7 @@ def load_snapshot(step: int, folder: Path | str = FOLDER) -> dict[str, torch.Ten
     files = {entry["step"]: entry["file"] for entry in read_index(folder)}
     if step not in files:
         raise KeyError(f"expected a step among {sorted(files)}, got {step}")
-    path = folder / "snapshots" / files[step]
-    tensors = load_file(path)
-    state: dict[str, torch.Tensor] = {}
-    for name, tensor in tensors.items():
-        if name.endswith(".codes"):
-            matrix = name.removesuffix(".codes")
-            state[matrix] = restore(tensor, tensors[matrix + ".scales"])
-        elif not name.endswith(".scales"):
-            state[name] = tensor.float()
+    state = read_snapshot(folder / "snapshots" / files[step])
     if "final_logits_bias" not in state:
         with safe_open(folder / "model.safetensors", framework="pt") as final:
             state["final_logits_bias"] = final.get_tensor("final_logits_bias").float()

@@ -11,6 +11,7 @@ character outside it to `<unk>`.
 from __future__ import annotations
 
 import collections
+import json
 import math
 import re
 import unicodedata
@@ -53,6 +54,19 @@ class Lexicon:
     pieces: tuple[tuple[str, float], ...]
     n_english: int
     fallback: tuple[int, ...] = ()
+
+
+def write_lexicon(folder: Path, lexicon: Lexicon) -> None:
+    """lexicon.json: which ids English output may use, and which characters only spell unknown words."""
+    entry = {"n_english": lexicon.n_english, "fallback_ids": lexicon.fallback}
+    (folder / "lexicon.json").write_text(json.dumps(entry) + "\n", encoding="utf-8")
+
+
+def read_lexicon(folder: Path) -> Lexicon:
+    """The lexicon of a finished model: its own pieces and lexicon.json."""
+    pieces = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    entry = json.loads((folder / "lexicon.json").read_text(encoding="utf-8"))
+    return Lexicon(tuple((p, s) for p, s in pieces), entry["n_english"], tuple(entry["fallback_ids"]))
 
 
 def split_word(word: str) -> list[str]:

@@ -144,7 +144,7 @@ def test_noise_spells_drops_and_hides(corpus):
 def test_saved_model_loads_clean_and_keeps_its_output(tmp_path):
     pytest.importorskip("jieba")
     from engine.training.pairs import Pair
-    from engine.training.tokenizer import build_lexicon, build_tokenizer
+    from engine.training.tokenizer import build_lexicon, build_tokenizer, read_lexicon, write_lexicon
 
     lexicon = build_lexicon([Pair("我喜欢吃苹果。", "I like apples.")] * 3)
     tokenizer = build_tokenizer(lexicon)
@@ -160,6 +160,14 @@ def test_saved_model_loads_clean_and_keeps_its_output(tmp_path):
     with torch.no_grad():
         a, b = (m(**batch, decoder_input_ids=start).logits for m in (model, stock))
     assert torch.allclose(a, b, atol=1e-2, rtol=1e-2) and not stock.training
+    write_lexicon(tmp_path / "m", lexicon)
+    read = read_lexicon(tmp_path / "m")
+    assert [piece for piece, _ in read.pieces] == [piece for piece, _ in lexicon.pieces]
+    assert (read.n_english, read.fallback) == (lexicon.n_english, lexicon.fallback)
+    further = load_model(tmp_path / "m", dropout=0.35)
+    assert further.model.encoder.layers[0].dropout == 0.35 and stock.config.dropout != 0.35
+    fixed = [n for n, p in further.named_parameters() if not p.requires_grad]
+    assert fixed and all("embed_positions" in name for name in fixed), "position tables are never trained"
     corpus = encode_corpus(tokenizer, [Pair("我喜欢吃苹果。", "I like apples.")])
     assert UNKNOWN not in corpus.sources[0] and max(corpus.targets[0]) < lexicon.n_english
     assert len(translate(loaded, tokenizer, ["我吃苹果", "我"], beams=2)) == 2
