@@ -30,6 +30,8 @@ from engine.types import Stream
 
 #: What one batch of edited sequences may take.
 BATCH_BYTES = 128 * 2**20
+#: Rows of logits that are normalised at once, which bounds their copy in float64.
+ROWS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def _batch(live: Live, items: Sequence[Item], batch: list[int], observe: Observe
     editor.check()
     logits = output.logits if getattr(output, "logits", None) is not None else output[0]
     place_of = {row: place for place, row in enumerate(rows)}
-    return [_outcome(logits[place], item.reads, place_of) for place, item in enumerate(chosen)]
+    return _outcomes(logits, [item.reads for item in chosen], place_of)
 
 
 @contextmanager
@@ -184,14 +186,31 @@ def _only(live: Live, rows: Sequence[int]) -> Iterator[None]:
         handle.remove()
 
 
-def _outcome(logits: Tensor, reads: tuple[Read, ...], place_of: dict[int, int]) -> Outcome:
-    logprobs, likeliest = [], []
-    for read in reads:
-        rows = logits[[place_of[row] for row in read.rows]].double()
-        ids = torch.tensor(read.ids, device=rows.device, dtype=torch.long)
-        logprobs.append((rows.gather(1, ids[:, None])[:, 0] - rows.logsumexp(-1)).cpu().numpy())
-        likeliest.append(tuple(rows.argmax(-1).tolist()))
-    return Outcome(tuple(logprobs), tuple(likeliest))
+def _outcomes(logits: Tensor, reads: Sequence[tuple[Read, ...]], place_of: dict[int, int]) -> list[Outcome]:
+    """What a batch's logits (batch, rows, d_vocab) give; each row that an item reads is normalised once."""
+    wanted = sorted({(item, place_of[row]) for item, of_item in enumerate(reads) for read in of_item
+                     for row in read.rows})
+    if not wanted:
+        return [Outcome((), ()) for _ in reads]
+    items, places = torch.tensor(wanted, device=logits.device).T
+    picked = logits[items, places]
+    totals = torch.cat([part.double().logsumexp(-1) for part in picked.split(ROWS_AT_ONCE)]).cpu().numpy()
+    best = picked.argmax(-1).cpu().numpy()
+    at = {pair: index for index, pair in enumerate(wanted)}
+    # Every (row, id) that is read, fetched at once: one copy from the device a batch.
+    flat = [(at[item, place_of[row]], id_) for item, of_item in enumerate(reads) for read in of_item
+            for row, id_ in zip(read.rows, read.ids, strict=True)]
+    indices, ids = torch.tensor(flat, device=logits.device).T
+    logprobs = picked[indices, ids].double().cpu().numpy() - totals[indices.cpu().numpy()]
+    outcomes, start = [], 0
+    for item, of_item in enumerate(reads):
+        parts, likeliest = [], []
+        for read in of_item:
+            parts.append(logprobs[start:start + len(read.rows)])
+            start += len(read.rows)
+            likeliest.append(tuple(int(best[at[item, place_of[row]]]) for row in read.rows))
+        outcomes.append(Outcome(tuple(parts), tuple(likeliest)))
+    return outcomes
 
 
 class BatchEditor:

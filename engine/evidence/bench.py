@@ -147,7 +147,11 @@ class Bench:
             reads = {"target": None, "contrast": Read(rows, contrast)}
         if question.query.side == "output":
             query = rows
-        return Frame(source, consumed, query, columns, **reads)
+        # Decoders are causal: what comes after the last row that is read changes nothing before it.
+        read = 1 + max(row for read in reads.values() if read is not None for row in read.rows)
+        if family == "decoder-only":
+            source = source[:read]
+        return Frame(source, consumed[:read], query, columns, **reads)
 
     def _masked(self, swap: Swap) -> tuple[int, ...]:
         mask = self._live.tokenizer.mask_token_id
