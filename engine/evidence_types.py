@@ -35,8 +35,8 @@ class Thresholds:
 
     Attributes:
         false_discovery: Benjamini–Hochberg level over all heads of the stream.
-        carriers_p: level of the one test of the heads that carry the cut's effect, taken together; below 0.05, because
-            a head with more mass has more to lose, so these lean towards heads that attend.
+        carriers_p: level of the one test of the heads that carry the cut's effect, taken together; below
+            `false_discovery`, because it is a second way to attend, and chances add up.
         over_uniform: a head attends only if its mass is at least so many times the uniform mass,
         over_offset: and lies at least this much above its own mean mass at the same offset.
         cut_nats: the cut edge matters only if it costs the output at least so many nats,

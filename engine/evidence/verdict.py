@@ -5,7 +5,7 @@ that offset (Benjamini–Hochberg over all heads), at least `over_uniform` times
 the uniform mass, and at least `over_offset` above its mean at that offset. Or,
 where the edge matters, the heads that carry its effect do, taken together: their
 masses, averaged by each one's share of the effect, in a single test at
-`carriers_p`. Which heads those are, cutting decides.
+`carriers_p`. Which heads those are, cutting decides, in the reference as here.
 *The edge matters*: cutting A→B everywhere costs the output at least
 `cut_nats`, and at least `cut_over_controls` times the median |Δ| of cutting
 A's edge to the other words. *The word matters*: the same of hiding B from
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.evidence.statistics import benjamini_hochberg, empirical_p, odds_over_uniform
+from engine.evidence.statistics import ODDS_FLOOR, benjamini_hochberg, empirical_p, odds_over_uniform
 from engine.evidence_types import REASONS, Reason, Thresholds, Verdict
 
 #: A smaller loss is rounding, nats.
@@ -98,6 +98,10 @@ def carriers(deltas: np.ndarray, mass: np.ndarray, uniform: np.ndarray, *, windo
              windows_uniform: np.ndarray) -> Carriers:
     """The heads by their share of the effect, ranked as one among the reference's windows.
 
+    A head with more mass has more to lose, so weights by loss lean towards heads that look at B. Ranked among windows
+    weighted alike, that lean would pass for attention; so each window's heads are weighted as if it had been asked
+    about: by its own masses times what each head lost here per mass.
+
     Args:
         deltas: (n_layers, n_heads), Δ when the edge is cut in one head.
         mass, uniform: (n_layers, n_heads).
@@ -107,10 +111,12 @@ def carriers(deltas: np.ndarray, mass: np.ndarray, uniform: np.ndarray, *, windo
     if not losses.sum() > 0 or not len(windows_mass):
         return Carriers(np.zeros_like(losses), *[float("nan")] * 4)
     weights = losses / losses.sum()
-    of_windows = (windows_mass * weights).sum((1, 2)), (windows_uniform * weights).sum((1, 2))
     of_edge = float((mass * weights).sum()), float((uniform * weights).sum())
-    p = empirical_p(odds_over_uniform(*of_edge), odds_over_uniform(*of_windows))
-    return Carriers(weights, *of_edge, float(of_windows[0].mean()), float(p))
+    own = windows_mass * (losses / np.maximum(mass, ODDS_FLOOR))
+    own /= np.maximum(own.sum((1, 2), keepdims=True), LEAST_LOSS)
+    p = empirical_p(odds_over_uniform(*of_edge), odds_over_uniform((windows_mass * own).sum((1, 2)),
+                                                                   (windows_uniform * own).sum((1, 2))))
+    return Carriers(weights, *of_edge, float((windows_mass * weights).sum((1, 2)).mean()), float(p))
 
 
 def decide(found: Attends, carried: Carriers, cut: Effect, hide: Effect, *,

@@ -2,7 +2,8 @@
 
     python -m pytest -m benchmark tests/benchmarks/test_chance.py
 
-Six architectures, two languages, models and pairs as `tests.engine.chance` fixed them before their rates were seen.
+Six architectures, two languages, two seeds; models and pairs as `tests.engine.chance` fixed them before their rates
+were seen.
 """
 
 from __future__ import annotations

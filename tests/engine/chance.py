@@ -2,11 +2,13 @@
 
 What was decided when, since a threshold may be judged only on models that it was not chosen on:
 
-- For the choice of the thresholds (`carriers_p`, the control factors) the rates were seen on the models of
-  `tests.engine.tiny`, seed 0: bert, llama and bart of width 32, with a tokenizer of characters, on Chinese lines.
-- The models here are others: their sizes, three more architectures, the shipped tokenizer (words), both languages, and
-  the seeds below. They, the spread of the weights and the number of pairs were written down before any of their rates
-  was seen. After that no threshold may follow from them: a change of the rule takes new seeds.
+- For the first choice of the thresholds the rates were seen on the models of `tests.engine.tiny`, seed 0: bert, llama
+  and bart of width 32, with a tokenizer of characters, on Chinese lines.
+- The models here were then fixed before any of their rates was seen: their sizes, three more architectures, the shipped
+  tokenizer (words), both languages, the spread of the weights, the number of pairs, and every seed below.
+- On `SEEN_SEEDS` up to 7% earned the verdict, because the heads that carry an effect were ranked among windows that had
+  not been chosen for carrying one. The test, not its level, was changed (`engine.evidence.verdict.carriers`), and what
+  counts is asked of the seeds that had been reserved for that. A further change takes new ones.
 
 Weights are drawn as wide for their fan-in as the tuning models' were (attention far from uniform, outputs that a cut
 moves), so that chance has something to find. It knows the engine's public face only.
@@ -17,23 +19,22 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
 
-from engine import LocalEngine, Prompt, errors
+from engine import Evidence, LocalEngine, Prompt, errors
 from engine.evidence import corpus
 
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "models" / "zh-en"
 
-#: Fixed beforehand: seeds of the models, by who asks; 0 was used for choosing and is not among them.
-TEST_SEED = 1117
-BENCHMARK_SEEDS = (2203, 2204, 2205)
-#: Not to be drawn before the rule has been changed for something seen on the others.
-RESERVED_SEEDS = (3301, 3302, 3303)
+#: Seeds whose rates have been seen while the rule could still change, and those that have not.
+SEEN_SEEDS = (0, 1117, 2203, 2204, 2205)
+TEST_SEED = 3301
+BENCHMARK_SEEDS = (3302, 3303)
 
 #: Output variance over input variance of every matrix; the tuning models' spread of 0.25 at a width of 32.
 GAIN = 2.0
@@ -100,8 +101,8 @@ def save(kind: str, folder: Path, *, seed: int) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def verdicts(engine: LocalEngine, name: str, language: str, *, n: int, seed: int) -> Counter[str]:
-    """What `n` random pairs of words, in random lines of the reference corpus, come to.
+def answers(engine: LocalEngine, name: str, language: str, *, n: int, seed: int) -> Iterator[Evidence]:
+    """The evidence for `n` random pairs of words, in random lines of the reference corpus.
 
     Args:
         name: a model of `save`.
@@ -111,8 +112,7 @@ def verdicts(engine: LocalEngine, name: str, language: str, *, n: int, seed: int
     rng = np.random.default_rng([seed, n])
     lines, outputs = corpus.sentences(language), corpus.sentences("en")
     is_translator = name.startswith(("marian", "bart"))
-    found: Counter[str] = Counter()
-    while found.total() < n:
+    while n:
         line = lines[rng.integers(len(lines))]
         target = outputs[rng.integers(len(outputs))] if is_translator else None
         trace = engine.trace(Prompt(name, line, target))
@@ -125,13 +125,17 @@ def verdicts(engine: LocalEngine, name: str, language: str, *, n: int, seed: int
         if trace.streams == ("decoder",):
             b, a = sorted((b, a))
         try:
-            evidence = engine.evidence(Prompt(name, line, target), spans[a], spans[b], replacements=())
+            yield engine.evidence(Prompt(name, line, target), spans[a], spans[b], replacements=())
         except errors.InvalidPrompt as error:
             # One word only, or two that share a token (a letter and a mark of one character): not a pair.
             assert error.code == "words_share_token", error
             continue
-        found[evidence.verdict] += 1
-    return found
+        n -= 1
+
+
+def verdicts(engine: LocalEngine, name: str, language: str, *, n: int, seed: int) -> Counter[str]:
+    """What the `answers` come to."""
+    return Counter(evidence.verdict for evidence in answers(engine, name, language, n=n, seed=seed))
 
 
 def interval(hits: int, n: int, *, level: float = 0.95) -> tuple[float, float]:

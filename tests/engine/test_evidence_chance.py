@@ -27,8 +27,8 @@ def test_chance_seldom_earns_attends_and_is_used(monkeypatch, tmp_path):
     total = sum(found.values(), Counter())
     assert total.total() == 300
     assert total["attends and is used"] < 15, found
-    # Not because nothing is ever found: cuts do move these models.
-    assert len(total) > 1 and total["no evidence"] < 150, found
+    # Not because nothing is ever found: the other verdicts occur too.
+    assert len(total) > 1 and total["no evidence"] < 285, found
 
 
 @pytest.mark.parametrize(("hits", "n", "low", "high"), [

@@ -152,6 +152,26 @@ def test_carriers_are_weighted_by_what_each_head_costs():
     assert not none.weights.any() and math.isnan(none.p) and not none.attend(thresholds=THRESHOLDS)
 
 
+def test_the_heads_that_carry_an_effect_are_no_evidence_by_having_carried_it():
+    """Words like any others, and heads that lose in proportion to their mass: p ≤ level as often as the level says.
+
+    Ranked among windows that the same weights average, the words would pass several times as often.
+    """
+    random = np.random.default_rng(11)
+    draws, alarms, naive = 1500, 0, 0
+    uniform = np.full((2, 6), 0.1)
+    of_windows = np.full((200, 2, 6), 0.1)
+    for _ in range(draws):
+        masses = random.beta(0.5, 4.0, (201, 2, 6))
+        gains = random.normal(size=(2, 6))
+        found = verdict.carriers(-gains * masses[0], masses[0], uniform, windows_mass=masses[1:],
+                                 windows_uniform=of_windows)
+        alarms += found.p <= 0.03
+        naive += statistics.empirical_p(found.mass, (masses[1:] * found.weights).sum((1, 2))) <= 0.03
+    assert alarms / draws == pytest.approx(0.03, abs=3 * math.sqrt(0.03 / draws))
+    assert naive / draws > 0.09
+
+
 def test_a_reason_carries_the_numbers_that_its_sentence_needs():
     assert verdict.reason("flows", rollout=0.5, uniform=0.1).numbers == (("rollout", 0.5), ("uniform", 0.1))
     with pytest.raises(ValueError):
