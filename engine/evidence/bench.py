@@ -21,6 +21,9 @@ from engine.evidence.swaps import Swap
 from engine.limits import Limits
 from engine.run import Live
 
+#: A bias on logits this low, in nats, leaves a token no probability at all (float32 ends at exp(−103)).
+FORBIDS = -100.0
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -162,7 +165,8 @@ def contrast_ids(live: Live, question: Question, target: Target, contrast: str) 
     """The ids of `contrast` as it would be written in the target's place.
 
     Raises:
-        InvalidPrompt: empty, the target itself, without tokens, or (encoder-only) not of as many tokens as A.
+        InvalidPrompt: empty, the target itself, without tokens, not to be written by the model, or (encoder-only) not
+            of as many tokens as A.
     """
     word = contrast.strip()
     if not word or word == target.text.strip():
@@ -170,11 +174,16 @@ def contrast_ids(live: Live, question: Question, target: Target, contrast: str) 
             f"a contrast to {target.text.strip()!r}", got=repr(word), next_step="Choose a different word.",
             code="bad_contrast", word=word,
         )
-    before, after = _around(question, target, live.family)
+    before, after = _around(live, question, target)
     written = before + word + after
     tokens = text.tokenise(live.tokenizer, written).tokens
     place = places.find((len(before), len(before) + len(word)), written, tokens, side="output")
     ids = tuple(tokens[at].id for at in place.positions)
+    if any(tokens[at].flag == "unknown" for at in place.positions) or _forbidden(live, ids):
+        raise errors.InvalidPrompt(
+            "a contrast that the model can write", got=f"{word!r}, which it has no tokens for",
+            next_step="Choose another word.", code="contrast_unwritable", word=word,
+        )
     if live.family == "encoder-only" and len(ids) != len(target.ids):
         raise errors.InvalidPrompt(
             f"a contrast of {len(target.ids)} token(s), as many as were masked", got=f"{word!r}, which has {len(ids)}",
@@ -184,15 +193,27 @@ def contrast_ids(live: Live, question: Question, target: Target, contrast: str) 
     return ids
 
 
-def _around(question: Question, target: Target, family: str) -> tuple[str, str]:
+def _forbidden(live: Live, ids: Sequence[int]) -> bool:
+    """Whether the model's bias on logits keeps it from ever writing one of `ids`: the margin would be that bias."""
+    bias = getattr(live.model, "final_logits_bias", None)
+    return bias is not None and bool((bias[0, list(ids)] <= FORBIDS).any())
+
+
+def _around(live: Live, question: Question, target: Target) -> tuple[str, str]:
     """What stands before and after the contrast."""
-    if family == "encoder-only":
-        source = question.trace.source_text
+    source, output = question.trace.source_text, question.output
+    if live.family == "encoder-only":
         return source[:target.span[0]], source[target.span[1]:]
-    if family == "encoder-decoder":
-        return question.output[:target.span[0]], question.output[target.span[1]:]
-    source = question.trace.source_text
-    if target.span is not None:
-        return source + question.output[:target.span[0]], ""
-    blank = question.output[:len(question.output) - len(question.output.lstrip())]
-    return source + blank, ""
+    if live.family == "encoder-decoder":
+        return output[:target.span[0]], output[target.span[1]:]
+    written = output[:target.span[0]] if target.span is not None else ""
+    return source + _blank(live, question) + written.lstrip(), ""
+
+
+def _blank(live: Live, question: Question) -> str:
+    """The blank between a text and its continuation, which many tokenizers drop where they decode that alone."""
+    read = question.source[:len(question.tokens)]
+    before, both = (live.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+                    for ids in (read, read + question.predicted))
+    rest = both[len(before):] if both.startswith(before) else question.output
+    return rest[:len(rest) - len(rest.lstrip())]

@@ -85,6 +85,11 @@ BY_CODE: dict[str, Texts] = {
         N_("{word}, which has {length}"),
         N_("Type a different word, or none."),
     ),
+    "contrast_unwritable": Texts(
+        N_("a contrast that the model can write"),
+        N_("{word}, for which it has no tokens"),
+        N_("Type a different word, or none."),
+    ),
     "bad_replacement": Texts(
         N_("another word in B's place"),
         N_("{word}"),

@@ -165,6 +165,7 @@ def test_contrast_margins_are_two_measurements(engine, folder):
 
 @pytest.mark.parametrize(("name", "contrast", "code"), [
     ("llama", " ", "bad_contrast"), ("bert", "pear", "contrast_length"), ("bert", "苹果", "bad_contrast"),
+    ("llama", "Zürich", "contrast_unwritable"), ("bert", "梨", "contrast_unwritable"),
 ])
 def test_a_contrast_that_cannot_be_is_refused(engine, name, contrast, code):
     with pytest.raises(errors.InvalidPrompt) as refusal:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine import LocalEngine, Prompt
+from engine import LocalEngine, Prompt, errors
 from engine.evidence_types import REASONS, VERDICTS, WORD_MEASURES
 from tests.engine import oracle
 
@@ -67,3 +67,11 @@ def test_in_the_output_the_row_that_predicts_asks(engine):
     assert rows[evidence.query.positions[0]] in evidence.query.text
     assert evidence.attention.max() > 0.5 and evidence.delta_logprob < -1
     assert evidence.delta_logprob < min(delta for _, delta in evidence.control_deltas)
+
+
+@pytest.mark.parametrize("contrast", ["苹果", "Zürich", "𓀀"])
+def test_a_contrast_that_it_never_writes_is_refused(engine, contrast):
+    """Its bias forbids all but English; log p of what is forbidden, or of <unk>, is no word to compare with."""
+    with pytest.raises(errors.InvalidPrompt) as refusal:
+        engine.evidence(Prompt("zh-en", "我喜欢吃苹果"), "苹果", "吃", contrast=contrast)
+    assert refusal.value.code == "contrast_unwritable"
