@@ -117,7 +117,7 @@ class Reader(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag, attributes):
-        self.fetched += [value for name, value in attributes if name in ("src", "href")]
+        self.fetched += [value for name, value in attributes if name in ("src", "href", "srcset", "data", "action")]
         self.charts += ("class", "plotly-graph-div") in attributes
         self._in_script = tag == "script"
 
@@ -141,3 +141,20 @@ def test_report_holds_everything_and_asks_nobody(spoken):
     for text in ("−0.83", "−2.40", "I like to use Apple.", "<script>alert(1)</script>", _("How this was decided"),
                  _("Side by side")):
         assert text in read.shown, text
+
+
+def test_a_report_of_a_sentence_that_is_markup_runs_none_of_it():
+    """Words, replacements and outputs reach tables, charts and scripts; none becomes a tag there."""
+    mark = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    plain = make()
+    hostile = make(
+        source=mark, output=mark, target=mark, query=replace(plain.query, text=mark),
+        key=replace(plain.key, text=mark), control_deltas=((mark, -0.1), *plain.control_deltas[1:]),
+        words=tuple(replace(word, text=mark) for word in plain.words),
+        replacements=tuple(replace(each, word=mark, output=mark) for each in plain.replacements))
+    page = evidence_report.html(hostile, hostile, measure="logprob", language=language.ENGLISH, theme="light",
+                                _=language.translator(language.ENGLISH))
+    read = Reader(page)
+    assert read.fetched == ["data:,"], "no tag of the sentence's is one"
+    assert read.charts == 9 and mark in read.shown
+    assert "<script>alert(1)" not in page and "</script><img" not in page and "<img src=x" not in page
