@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from urllib.parse import quote
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
 from engine import LocalEngine, Prompt
 from pages.widgets import evidence_texts, language
 from pages.widgets.evidence_texts import plain, signed
+from tests.engine import oracle, tiny
 
 SENTENCE = "我喜欢吃苹果"
 ENGLISH, CHINESE = (language.translator(each) for each in (language.ENGLISH, language.CHINESE))
@@ -169,3 +173,63 @@ def test_a_ready_question_is_one_click(page, app_url, settled, engine):
     in_address(page, query="苹果", key="我")
     verdict(page, engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "我"))
     page.get_by_text("A control").wait_for()
+
+
+def choose_model(page, settled, name: str) -> None:
+    """Asks for another model beside the question, and picks it from the list as a person would."""
+    page.get_by_text("Beside another model", exact=True).click()
+    settled(page)
+    field = page.get_by_role("combobox", name="Second model")
+    field.click()
+    field.fill(name)
+    page.get_by_role("option", name=name).first.click()
+    in_address(page, compare="model", second_model=name)
+
+
+def test_a_second_model_is_chosen_and_stands_beside_the_first(page, app, app_url, settled, engine):
+    name = "evidence-marian"
+    if not (app.models / name).exists():
+        tiny.save("marian", app.models / name)
+    first = engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "吃")
+    second = LocalEngine(folder=app.models, device="cpu").evidence(Prompt(name, SENTENCE), "苹果", "吃")
+    visit(page, app_url, settled, text=SENTENCE, query="苹果", key="吃")
+    verdict(page, first)
+    choose_model(page, settled, name)
+    verdict(page, first, key="verdict-first")
+    verdict(page, second, key="verdict-second")
+    row = page.locator("tr").filter(has_text="Edge cut, nats")
+    assert row.locator("td").all_inner_texts()[1:] == [signed(each.delta_logprob) for each in (first, second)]
+    assert first.attention.shape != second.attention.shape
+    page.get_by_text("do not pair up").wait_for()
+    assert page.locator(".st-key-columns-difference").count() == 0
+
+
+def test_models_of_one_shape_are_subtracted_head_by_head(page, app, app_url, settled, engine):
+    """The second is the first with noise on its weights; the maps hold the second's numbers less the first's."""
+    name = "evidence-twin"
+    if not (app.models / name).exists():
+        save_twin(app.models / name)
+    first = engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "吃")
+    second = LocalEngine(folder=app.models, device="cpu").evidence(Prompt(name, SENTENCE), "苹果", "吃")
+    visit(page, app_url, settled, text=SENTENCE, query="苹果", key="吃")
+    verdict(page, first)
+    choose_model(page, settled, name)
+    verdict(page, first, key="verdict-first")
+    verdict(page, second, key="verdict-second")
+    maps = page.locator(".st-key-columns-difference .js-plotly-plot")
+    maps.nth(1).wait_for()
+    for at, wanted in enumerate((second.attention - first.attention, second.delta_by_head - first.delta_by_head)):
+        shown = maps.nth(at).evaluate("plot => plot.calcdata[0][0].z.map(row => Array.from(row))")
+        np.testing.assert_allclose(np.array(shown, float), wanted, atol=1e-4)
+        assert np.abs(wanted).max() > 1e-3
+
+
+def save_twin(folder) -> None:
+    """The embedded model with noise on its weights."""
+    shutil.copytree(oracle.ASSETS / "zh-en", folder, ignore=shutil.ignore_patterns("snapshots"))
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    noise = torch.Generator().manual_seed(0)
+    safetensors.torch.save_file({
+        name: weight + (0.02 * torch.randn(weight.shape, generator=noise)).to(weight.dtype)
+        for name, weight in weights.items()
+    }, folder / "model.safetensors", metadata={"format": "pt"})
