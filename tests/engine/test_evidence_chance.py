@@ -16,6 +16,7 @@ from engine.evidence import reference
 from tests.engine import chance
 
 
+@pytest.mark.timeout(400)
 def test_chance_seldom_earns_attends_and_is_used(monkeypatch, tmp_path):
     monkeypatch.setenv("ATTENTION_CACHE", str(tmp_path / "references"))
     monkeypatch.setattr(reference, "REFERENCE_RUNS", 800)
