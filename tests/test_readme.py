@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from engine import LocalEngine, Prompt
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh-CN.md")
@@ -20,6 +23,50 @@ def test_ten_lines_of_python_run():
     first, last = ran.stdout.splitlines()
     assert "apple" in first and "('encoder', 'decoder', 'cross') 3 4" in first
     assert last == "True True"
+
+
+def numbers(cell: str) -> list[float]:
+    """Every number of a table's cell, a proper minus sign or not."""
+    return [float(number) for number in re.findall(r"[+-]?\d+(?:\.\d+)?", cell.replace("−", "-"))]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("ATTENTION_CACHE", str(tmp_path_factory.mktemp("references")))
+    yield LocalEngine(folder=tmp_path_factory.mktemp("none"), device="cpu")
+    patch.undo()
+
+
+def test_the_table_of_evidence_is_the_models_own(engine):
+    """Each number to half its last digit and a little for another processor's rounding."""
+    tables = [[[cell.strip() for cell in line.strip("|").split("|")]
+               for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
+               if line.count("|") == 8 and " → " in line]
+              for name in READMES]
+    assert len(tables[0]) == len(tables[1]) == 5
+    for english, chinese in zip(*tables, strict=True):
+        text, edge = english[:2]
+        query, key = edge.split(" → ")
+        contrast = "Apple" if text == "我喜欢吃苹果" else "apple"
+        found = engine.evidence(Prompt("zh-en", text), query, key, contrast=contrast)
+        at = np.unravel_index(found.attention.argmax(), found.attention.shape)
+        near = [one for one in found.replacements if one.origin == "near"]
+        expected = [
+            [found.attention[at], found.baseline_uniform[at], found.baseline_offset[at], found.p_values[at]],
+            *([delta, np.median([abs(other) for _, other in controls])] for delta, controls in (
+                (found.margin_delta, found.margin_control_deltas),
+                (found.margin_hide_delta, found.margin_hide_control_deltas))),
+        ]
+        for row in (english, chinese):
+            assert row[:2] == [text, edge]
+            for cell, values in zip(row[2:5], expected, strict=True):
+                assert numbers(cell) == pytest.approx(values, abs=0.012), (text, edge, cell)
+        changed = [sum(bool(one.changed) for one in near), len(near)]
+        assert numbers(english[5]) == changed and numbers(chinese[5]) == changed[::-1]
+        assert english[6] == found.verdict
+        names = {"used without direct attention": "用上但非直接看", "no evidence": "没有证据"}
+        assert chinese[6] == names[found.verdict]
 
 
 @pytest.mark.parametrize("name", READMES)
