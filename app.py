@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.widgets import banners, language, runtime, style
+from pages.widgets import banners, keeping, language, runtime, style
 
 _ = language.translator(language.choose())
 
@@ -30,6 +30,6 @@ st.set_page_config(
     layout="wide",
 )
 style.apply()
-with banners.guard(_):
+with keeping.visit(page.url_path), banners.guard(_):
     runtime.start(_)
     page.run()

@@ -17,6 +17,7 @@ from pages.widgets import (
     runtime,
     stream_view,
 )
+from pages.widgets.keeping import keep
 from pages.widgets.language import Translate
 
 PERMALINK = ("model", "text", "target", "stream", "layer", "head", "row", "unit")
@@ -57,16 +58,14 @@ def _choose_stream(trace: Trace, _: Translate) -> tuple[str, str]:
     names = _stream_names(_)
     units = {"words": _("Words"), "tokens": _("Tokens")}
     state = st.session_state
-    if state.get("stream") not in trace.streams:
-        state["stream"] = trace.streams[0]
-    if state.get("unit") not in units:
-        state["unit"] = "words"
+    keep("stream", state.get("stream") if state.get("stream") in trace.streams else trace.streams[0])
+    keep("unit", state.get("unit") if state.get("unit") in units else "words")
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     stream = left.segmented_control(_("Stream"), trace.streams, key="stream", required=True,
-                                    format_func=names.get, label_visibility="collapsed")
+                                    format_func=names.get, label_visibility="collapsed", persist_state="session")
     unit = right.segmented_control(
         _("Words or tokens"), list(units), key="unit", required=True, format_func=units.get,
-        label_visibility="collapsed",
+        label_visibility="collapsed", persist_state="session",
         help=_("Words: weights summed over a word's keys, averaged over its queries."))
     return stream, unit
 

@@ -14,7 +14,6 @@ def calculate(spoken: language.Language, _: Translate) -> None:
     """What changes with a slider, without the rest of the page."""
     with banners.guard(_):
         kv_calculator.show(runtime.engine(), language=spoken, _=_)
-    keeping.drawn()
 
 
 @st.fragment
@@ -22,7 +21,6 @@ def grow(spoken: language.Language, _: Translate) -> None:
     """A run of the loaded model."""
     with banners.guard(_):
         kv_growth_view.show(runtime.engine(), language=spoken, _=_)
-    keeping.drawn()
 
 
 spoken = language.chosen()
@@ -32,8 +30,8 @@ st.title(_("Memory and the KV cache"))
 st.caption(_("Why does a whole book eat so much GPU memory? To write the next token, a model keeps the keys and values "
              "of every token before it."))
 names = {"calculator": _("Calculate any model"), "growth": _("Watch a cache grow")}
-if st.session_state.get("view") not in VIEWS:
-    st.session_state["view"] = VIEWS[0]
+view = st.session_state.get("view")
+keeping.keep("view", view if view in VIEWS else VIEWS[0])
 view = st.segmented_control(_("View"), VIEWS, key="view", format_func=names.get, required=True,
-                            label_visibility="collapsed")
+                            label_visibility="collapsed", persist_state="session")
 (calculate if view == "calculator" else grow)(spoken, _)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
+from pages.widgets.keeping import keep
+
 
 def slider(label: str, low: int, high: int, *, key: str, default: int, step: int = 1, help: str | None = None) -> int:
     """A slider of whole numbers; where there is nothing to choose, `low` and no slider."""
@@ -17,29 +19,24 @@ def slider(label: str, low: int, high: int, *, key: str, default: int, step: int
     if not low < high:
         return low
     value = low + round((min(max(value, low), high) - low) / step) * step
-    _keep(key, min(value, high))
-    return st.slider(label, low, high, step=step, key=key, help=help)
+    keep(key, min(value, high))
+    return st.slider(label, low, high, step=step, key=key, help=help, persist_state="session")
 
 
 def steps(label: str, options: Sequence[int], *, key: str, default: int, help: str | None = None,
           format_func: Callable[[int], str] = "{:,}".format) -> int:
     """A slider over `options`, rising numbers; another number becomes the nearest one."""
     value = _number(key, default)
-    _keep(key, min(options, key=lambda option: abs(option - value)))
-    return st.select_slider(label, list(options), key=key, format_func=format_func, help=help)
+    keep(key, min(options, key=lambda option: abs(option - value)))
+    return st.select_slider(label, list(options), key=key, format_func=format_func, help=help, persist_state="session")
 
 
 def choice(label: str, names: Mapping[str, str], *, key: str, help: str | None = None) -> str:
     """One of `names` (value → what is shown), the first by default."""
     value = st.session_state.get(key)
-    st.session_state[key] = value if value in names else next(iter(names))
-    return st.segmented_control(label, list(names), key=key, required=True, format_func=names.get, help=help)
-
-
-def _keep(key: str, value: int) -> None:
-    """Writes only what differs: a value set here goes to the browser, over what a quick hand has meanwhile moved."""
-    if st.session_state.get(key) != value:
-        st.session_state[key] = value
+    keep(key, value if value in names else next(iter(names)))
+    return st.segmented_control(label, list(names), key=key, required=True, format_func=names.get, help=help,
+                                persist_state="session")
 
 
 def _number(key: str, default: int) -> int:

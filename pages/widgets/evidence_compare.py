@@ -20,6 +20,7 @@ from pages.widgets.banners import escape
 from pages.widgets.evidence_panels import Picture
 from pages.widgets.evidence_question import Question, Side, output_word, span_of
 from pages.widgets.evidence_texts import plain, signed
+from pages.widgets.keeping import keep
 from pages.widgets.language import Translate
 
 
@@ -27,10 +28,9 @@ def choose_second(question: Question, source: Side, cards: tuple[ModelCard, ...]
     """Draws the choice of what to compare with; returns the second question, or None for no comparison."""
     state = st.session_state
     kinds = {"": _("This question alone"), "sentence": _("Beside another sentence"), "model": _("Beside another model")}
-    if state.get("compare") not in kinds:
-        state["compare"] = ""
+    keep("compare", state.get("compare") if state.get("compare") in kinds else "")
     kind = st.segmented_control(_("Compare"), list(kinds), key="compare", format_func=kinds.get, required=True,
-                                label_visibility="collapsed")
+                                label_visibility="collapsed", persist_state="session")
     if kind == "model":
         return _other_model(question, cards, _)
     return _other_sentence(question, source, _) if kind == "sentence" else None
@@ -42,11 +42,11 @@ def _other_model(question: Question, cards: tuple[ModelCard, ...], _: Translate)
     names = [name for name in by_name if name != question.prompt.model]
     if state.get("second_model") and state["second_model"] not in names:
         names.append(state["second_model"])
-    state["second_model"] = state.get("second_model") or None
+    keep("second_model", state.get("second_model") or None)
     name = st.selectbox(
         _("Second model"), names, key="second_model", accept_new_options=True, filter_mode="contains", index=None,
         format_func=lambda name: prompt_box.describe(by_name[name], _) if name in by_name else name,
-        placeholder=_("Choose a model, or type a hub id: org/name"))
+        placeholder=_("Choose a model, or type a hub id: org/name"), persist_state="session")
     prompt_box.ask_before_fetching(name, _)
     # What the first model wrote is not what the second writes: its own word is found anew.
     return _with_its_word(replace(question, prompt=Prompt(name, question.prompt.text))) if name else None
@@ -55,14 +55,15 @@ def _other_model(question: Question, cards: tuple[ModelCard, ...], _: Translate)
 def _other_sentence(question: Question, source: Side, _: Translate) -> Question | None:
     state = st.session_state
     for name in ("second", "second_query", "second_key", "second_contrast"):
-        state[name] = state.get(name) or ""
+        keep(name, state.get(name) or "")
     left, a, b, c = st.columns([5, 3, 3, 3], gap="small")
     text = left.text_input(_("Second sentence"), key="second",
-                           placeholder=_("the same question, asked of this sentence"))
-    query = a.text_input(_("A there"), key="second_query", placeholder=_("empty: the same"))
+                           placeholder=_("the same question, asked of this sentence"), persist_state="session")
+    query = a.text_input(_("A there"), key="second_query", placeholder=_("empty: the same"), persist_state="session")
     key = b.text_input(_("B there"), key="second_key",
-                       placeholder=_("empty: the same, or what stands in its place"))
-    contrast = c.text_input(_("Contrast there"), key="second_contrast", placeholder=_("empty: the same"))
+                       placeholder=_("empty: the same, or what stands in its place"), persist_state="session")
+    contrast = c.text_input(_("Contrast there"), key="second_contrast", placeholder=_("empty: the same"),
+                            persist_state="session")
     if not text.strip():
         return None
     return _with_its_word(replace(

@@ -16,6 +16,7 @@ from engine import ModelCard, Prompt, StreamTokens, Trace
 from engine.evidence_types import Reference
 from pages.widgets import evidence_questions, prompt_box, sentences
 from pages.widgets.evidence_questions import Ready
+from pages.widgets.keeping import keep
 from pages.widgets.language import Language, Translate
 from pages.widgets.word_pair import Pair, clicked, word_pair
 
@@ -70,18 +71,19 @@ def choose_sentence(cards: tuple[ModelCard, ...], *, language: Language, _: Tran
     """Draws ready questions, sentence and model; returns the prompt, or None while there is no sentence."""
     state = st.session_state
     by_name = {card.name: card for card in cards}
-    state.setdefault("model", cards[0].name if cards else None)
     if "text" not in state:
         _take(evidence_questions.load()[0])
+    keep("text", state["text"])
+    keep("model", state.get("model", cards[0].name if cards else None))
     _offer_ready(by_name, language=language, _=_)
     names = list(by_name) + ([state["model"]] if state["model"] and state["model"] not in by_name else [])
     left, middle, right = st.columns([5, 4, 2], gap="small", vertical_alignment="bottom")
     text = left.text_input(_("Sentence"), key="text", placeholder=_("Type a sentence, then press Enter"),
-                           on_change=_forget_words)
+                           on_change=_forget_words, persist_state="session")
     name = middle.selectbox(
         _("Model"), names, key="model", accept_new_options=True, filter_mode="contains",
         format_func=lambda name: prompt_box.describe(by_name[name], _) if name in by_name else name,
-        placeholder=_("Choose a model, or type a hub id: org/name"),
+        placeholder=_("Choose a model, or type a hub id: org/name"), persist_state="session",
     )
     family = by_name[name].family if name in by_name else ""
     with right.popover(_("Pick a sentence"), icon=":material/format_list_bulleted:", width="stretch"):
@@ -101,12 +103,13 @@ def choose_words(trace: Trace, _: Translate) -> Question | None:
     source, output = source_side(trace), output_side(trace)
     if state.get("query_in") not in ("source", "output") or not output.labels:
         state["query_in"] = "source"
+    keep("query_in", state["query_in"])
     pair = clicked("pair", n_source=len(source.labels), n_output=len(output.labels))
     if pair is not None and pair != state.get("_pair_taken"):
         _take_pair(pair, source, output)
     state["_pair_taken"] = pair
     for name in ("query", "key", "contrast", "instead"):
-        state.setdefault(name, "")
+        keep(name, state.get(name) or "")
     asked = source if state["query_in"] == "source" else output
     word_pair(
         source=source.labels, source_flags=source.flags, output=output.labels, key="pair",
@@ -202,17 +205,20 @@ def _fields(has_output: bool, _: Translate) -> None:
     names = {"source": _("sentence"), "output": _("output")}
     if has_output:
         side.segmented_control(_("A stands in the"), list(names), key="query_in", required=True, format_func=names.get,
-                               on_change=_typed, args=("query",))
-    a.text_input(_("Does A"), key="query", on_change=_typed, args=("query",), placeholder=_("a word"))
-    b.text_input(_("look at B?"), key="key", on_change=_typed, args=("key",), placeholder=_("a word of the sentence"))
+                               on_change=_typed, args=("query",), persist_state="session")
+    a.text_input(_("Does A"), key="query", on_change=_typed, args=("query",), placeholder=_("a word"),
+                 persist_state="session")
+    b.text_input(_("look at B?"), key="key", on_change=_typed, args=("key",), placeholder=_("a word of the sentence"),
+                 persist_state="session")
     swap.button("⇄", key="swap", on_click=_swap, help=_("Ask the other way round"), width="stretch",
                 disabled=state["query_in"] == "output")
     contrast.text_input(
-        _("Contrast (optional)"), key="contrast", placeholder=_("such as Apple"),
+        _("Contrast (optional)"), key="contrast", persist_state="session", placeholder=_("such as Apple"),
         help=_("Another word in the output word's place. Every effect is then also given on the margin between the "
                "two, which is cleaner than one probability."))
     instead.text_input(
         _("Put in B's place (optional)"), key="instead", placeholder=_("words, with commas between"),
+        persist_state="session",
         help=_("Words to replace B with. Empty: words close to B in the model's own embeddings."))
 
 
@@ -228,11 +234,10 @@ def output_word(question: Question, *, state: str) -> Reference | None:
 
 def _offer_ready(by_name: dict[str, ModelCard], *, language: Language, _: Translate) -> None:
     offered = {str(index): ready for index, ready in enumerate(evidence_questions.load())}
-    state = st.session_state
     asked = next((name for name, ready in offered.items() if _is_asked(ready)), None)
-    state["ready"] = asked
+    keep("ready", asked)
     st.pills(_("Ready questions"), list(offered), key="ready", on_change=_take_ready, args=(by_name,),
-             format_func=lambda name: offered[name].ask(language))
+             format_func=lambda name: offered[name].ask(language), persist_state="session")
     if asked is not None:
         st.caption(f":material/lightbulb: {offered[asked].teaches(language)}")
 

@@ -15,6 +15,7 @@ from pages.figures.frame import plotly_config
 from pages.widgets import evidence_panels, evidence_texts
 from pages.widgets.evidence_panels import Panel
 from pages.widgets.evidence_texts import quoted
+from pages.widgets.keeping import keep
 from pages.widgets.language import Translate
 
 #: Panels that stand side by side, row by row.
@@ -45,10 +46,10 @@ def choose_measure(evidence: Evidence, _: Translate) -> str:
     if evidence.contrast is None:
         return "logprob"
     names = {"margin": _("Margin over the contrast"), "logprob": _("Log-probability alone")}
-    if st.session_state.get("measure") not in names:
-        st.session_state["measure"] = "margin"
+    measure = st.session_state.get("measure")
+    keep("measure", measure if measure in names else "margin")
     return st.segmented_control(_("Effects measured on"), list(names), key="measure", format_func=names.get,
-                                required=True)
+                                required=True, persist_state="session")
 
 
 def choose_output_word(evidence: Evidence, _: Translate, *, key: str = "output_word") -> None:
@@ -64,10 +65,9 @@ def choose_output_word(evidence: Evidence, _: Translate, *, key: str = "output_w
         told = _("{word}: {cut} nats without A, {attention} attention").format(
             word=word.text, cut=evidence_texts.signed(word.cut_delta), attention=evidence_texts.plain(word.attention))
         options[f"{word.span[0]}-{word.span[1]}"] = " · ".join([told, *marks])
-    if st.session_state.get(key) not in options:
-        st.session_state[key] = ""
+    keep(key, st.session_state.get(key) if st.session_state.get(key) in options else "")
     st.selectbox(_("Output word that stands for A"), list(options), key=key, format_func=options.get,
-                 filter_mode=None,
+                 filter_mode=None, persist_state="session",
                  help=_("What the effects are measured on. Found by cutting A off from the decoder, and by the "
                         "attention of the row that predicts the word; choose another if you mean another."))
 

@@ -1,32 +1,41 @@
-"""Values of widgets that the page sets: until the browser surely has them again and again, from then on never.
+"""Values of widgets that the page sets: once for every visit, from then on only where they must change.
 
-A run that the next one interrupts may never reach the browser; its widgets then
-stand at their least value and send that back. So a value is set in every run
-until one has come to its end some time ago. After that, setting it would undo
-what a person has changed meanwhile. Knows nothing of what the values mean.
+A value set in the session state goes to the browser as an order, over whatever
+a quick hand has moved there meanwhile; set in every run, it loses clicks. So it
+is set until one run of the page has come to its end, and then only if another
+value stands there. What a later run finds missing in the browser, because the
+first one was interrupted on its way, Streamlit sends again by itself for
+widgets with `persist_state`: every widget whose value is set here needs it.
+Knows nothing of what the values mean.
 """
 
 from __future__ import annotations
 
-import time
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import RerunException
 
-_DRAWN = "kept_values_drawn_at"
-#: Seconds after a run's end in which its last message may still be on its way.
-_ON_ITS_WAY = 0.5
+_PAGE, _DRAWN = "kept_page", "kept_drawn"
+
+
+@contextmanager
+def visit(page: str) -> Iterator[None]:
+    """Around a run of `page`: notices a first visit or a return, and whether a run was interrupted."""
+    state = st.session_state
+    if state.get(_PAGE) != page:
+        state[_PAGE], state[_DRAWN] = page, False
+    try:
+        yield
+    finally:
+        if not isinstance(sys.exception(), RerunException):
+            state[_DRAWN] = True
 
 
 def keep(name: str, value: object) -> None:
     """Makes the widget called `name` stand at `value`, if it does not yet."""
     state = st.session_state
-    if name not in state:
-        state.pop(_DRAWN, None)  # a first visit, or a return to the page
-    drawn = state.get(_DRAWN)
-    if state.get(name) != value or drawn is None or time.monotonic() - drawn < _ON_ITS_WAY:
+    if not state.get(_DRAWN) or name not in state or state[name] != value:
         state[name] = value
-
-
-def drawn() -> None:
-    """To be called at a run's very end, which a run that is interrupted does not reach."""
-    st.session_state.setdefault(_DRAWN, time.monotonic())

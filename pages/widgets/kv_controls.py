@@ -117,7 +117,8 @@ def ask(engine: LocalEngine, _: Translate) -> Question | None:
 def _model(engine: LocalEngine, _: Translate) -> Callable[[], Found | None]:
     """Draws the model's controls; what they mean is found out later, so that a refusal leaves the others in place."""
     labels = {"preset": _("Known models"), "config": _("Paste a config.json"), "name": _("By name")}
-    source = st.segmented_control(_("Model"), SOURCES, key="kv_source", format_func=labels.get, required=True)
+    source = st.segmented_control(_("Model"), SOURCES, key="kv_source", format_func=labels.get, required=True,
+                                  persist_state="session")
     if source == "preset":
         def described(name: str) -> str:
             shape = kv_memory.PRESETS[name]
@@ -125,17 +126,17 @@ def _model(engine: LocalEngine, _: Translate) -> Callable[[], Found | None]:
             return f"{name} · {shape.n_layers} × {inner}"
 
         name = st.selectbox(_("Layers × KV heads × d_head"), list(kv_memory.PRESETS), key="kv_preset",
-                            format_func=described)
+                            format_func=described, persist_state="session")
         return lambda: (kv_memory.PRESETS[name], name)
     if source == "config":
-        text = st.text_area(_("config.json"), key="kv_config", height=118,
+        text = st.text_area(_("config.json"), key="kv_config", height=118, persist_state="session",
                             placeholder='{"model_type": "llama", "num_hidden_layers": 32, …}')
         return lambda: _described(text) if text and text.strip() else None
     names = [card.name for card in engine.models()]
     if (typed := st.session_state.get("kv_name")) and typed not in names:
         names.append(typed)
     name = st.selectbox(_("A model of this machine, or a hub id"), names, key="kv_name", accept_new_options=True,
-                        index=None, placeholder="org/name", filter_mode="contains",
+                        index=None, placeholder="org/name", filter_mode="contains", persist_state="session",
                         help=_("Of a model on the hub only its config.json is downloaded."))
     return lambda: _named(name) if name else None
 
@@ -157,7 +158,8 @@ def _named(name: str) -> Found:
 def _tokens(engine: LocalEngine, _: Translate) -> Callable[[], tuple[int, str] | None]:
     """Draws the length's controls; a text is counted later, so that a refusal leaves the other controls in place."""
     labels = {"number": _("A number of tokens"), "text": _("A text, or a whole book")}
-    how = st.segmented_control(_("Length"), list(labels), key="kv_from", format_func=labels.get, required=True)
+    how = st.segmented_control(_("Length"), list(labels), key="kv_from", format_func=labels.get, required=True,
+                               persist_state="session")
     if how == "number":
         n_tokens = _number(_)
         return lambda: (n_tokens, "")
@@ -174,18 +176,18 @@ def _number(_: Translate) -> int:
     stops = STOPS if state["kv_tokens"] in STOPS else tuple(sorted({*STOPS, state["kv_tokens"]}))
     slider, exact = st.columns([3, 1], vertical_alignment="bottom")
     slider.select_slider(_("Tokens in each sequence"), stops, key="kv_slider", on_change=slid,
-                         format_func=lambda stop: f"{stop:,}")
+                         format_func=lambda stop: f"{stop:,}", persist_state="session")
     least, most = BOUNDS["kv_tokens"]
-    return int(exact.number_input(_("Exactly"), least, most, key="kv_tokens", step=1))
+    return int(exact.number_input(_("Exactly"), least, most, key="kv_tokens", step=1, persist_state="session"))
 
 
 def _book(engine: LocalEngine, _: Translate) -> Callable[[], tuple[int, str] | None]:
     names = [card.name for card in engine.models()]
     state = st.session_state
-    if state.get("kv_counter") not in names:
-        state["kv_counter"] = names[0] if names else None
-    counter = st.selectbox(_("Counted with the tokenizer of"), names, key="kv_counter")
-    text = st.text_area(_("Paste a text"), key="kv_text", height=80)
+    usual = names[0] if names else None
+    keep("kv_counter", state.get("kv_counter") if state.get("kv_counter") in names else usual)
+    counter = st.selectbox(_("Counted with the tokenizer of"), names, key="kv_counter", persist_state="session")
+    text = st.text_area(_("Paste a text"), key="kv_text", height=80, persist_state="session")
     uploaded = st.file_uploader(_("or upload one (.txt)"), type=["txt", "md"], key="kv_book", max_upload_size=BOOK_MB)
     if uploaded is not None:
         text = _decoded(uploaded.getvalue())
@@ -219,20 +221,21 @@ def _counted(model: str, digest: str, _text: str) -> int:
 
 def _setting(_: Translate) -> Setting:
     state, kinds, dtypes = st.session_state, kv_texts.kinds(_), kv_texts.dtypes(_)
+    stay = {"persist_state": "session"}
     with st.container(horizontal=True, vertical_alignment="bottom", key="kv-setting"):
-        st.number_input(_("Sequences at once"), *BOUNDS["kv_batch"], key="kv_batch", width=140)
-        st.number_input(_("Beams"), *BOUNDS["kv_beams"], key="kv_beams", width=110)
-        st.selectbox(_("Numbers of"), list(dtypes), key="kv_dtype", format_func=dtypes.get, width=230)
-        kind = st.selectbox(_("Cache"), list(kinds), key="kv_kind", format_func=kinds.get, width=250)
+        st.number_input(_("Sequences at once"), *BOUNDS["kv_batch"], key="kv_batch", width=140, **stay)
+        st.number_input(_("Beams"), *BOUNDS["kv_beams"], key="kv_beams", width=110, **stay)
+        st.selectbox(_("Numbers of"), list(dtypes), key="kv_dtype", format_func=dtypes.get, width=230, **stay)
+        kind = st.selectbox(_("Cache"), list(kinds), key="kv_kind", format_func=kinds.get, width=250, **stay)
         if kind == "paged":
-            st.number_input(_("Tokens a block"), *BOUNDS["kv_block"], key="kv_block", width=130)
+            st.number_input(_("Tokens a block"), *BOUNDS["kv_block"], key="kv_block", width=130, **stay)
         if kind == "static":
-            st.number_input(_("Tokens reserved"), *BOUNDS["kv_capacity"], key="kv_capacity", width=150)
-        st.number_input(_("GPU, GiB"), *BOUNDS["kv_gpu"], key="kv_gpu", width=120)
-        st.checkbox(_("Score matrix written out"), key="kv_scores",
+            st.number_input(_("Tokens reserved"), *BOUNDS["kv_capacity"], key="kv_capacity", width=150, **stay)
+        st.number_input(_("GPU, GiB"), *BOUNDS["kv_gpu"], key="kv_gpu", width=120, **stay)
+        st.checkbox(_("Score matrix written out"), key="kv_scores", **stay,
                     help=_("Eager attention writes every layer's scores out, one layer at a time; SDPA and "
                            "FlashAttention never do."))
-        st.checkbox(_("Logits of the whole prompt"), key="kv_logits",
+        st.checkbox(_("Logits of the whole prompt"), key="kv_logits", **stay,
                     help=_("Only the last position's are needed to go on writing; some programs compute all."))
     return Setting(batch=int(state["kv_batch"]), beams=int(state["kv_beams"]), dtype_bytes=int(state["kv_dtype"]),
                    kind=kind, block_size=int(state["kv_block"]), capacity=int(state["kv_capacity"]))

@@ -33,17 +33,18 @@ def ask(engine: LocalEngine, _: Translate) -> tuple[str, str, int] | None:
     """Draws model, text and number of steps; returns them, or None while there is no text."""
     cards = {card.name: card for card in engine.models()}
     state = st.session_state
-    state.setdefault(prompt_box.MODEL, next(iter(cards), None))
-    state.setdefault(prompt_box.TEXT, sentences.load()[0].text)
+    keep(prompt_box.MODEL, state.get(prompt_box.MODEL, next(iter(cards), None)))
+    keep(prompt_box.TEXT, state.get(prompt_box.TEXT, sentences.load()[0].text))
     _settle(STEPS, bounds=BOUNDS, usual=USUAL_STEPS)
     names = list(cards)
     if state[prompt_box.MODEL] and state[prompt_box.MODEL] not in cards:
         names.append(state[prompt_box.MODEL])
     with st.container(horizontal=True, vertical_alignment="bottom", key="kv-growth-box"):
-        text = st.text_input(_("Text to go on from"), key=prompt_box.TEXT)
+        text = st.text_input(_("Text to go on from"), key=prompt_box.TEXT, persist_state="session")
         name = st.selectbox(_("Model"), names, key=prompt_box.MODEL, accept_new_options=True, filter_mode="contains",
-                            format_func=lambda name: prompt_box.describe(cards[name], _) if name in cards else name)
-        n_steps = st.number_input(_("Steps"), *BOUNDS, key=STEPS, width=120)
+                            format_func=lambda name: prompt_box.describe(cards[name], _) if name in cards else name,
+                            persist_state="session")
+        n_steps = st.number_input(_("Steps"), *BOUNDS, key=STEPS, width=120, persist_state="session")
         st.button(_("Write"), type="primary", icon=":material/play_arrow:", key="kv-write")
     return (name, text, int(n_steps)) if name and text and text.strip() else None
 
@@ -127,7 +128,7 @@ def _result(growth: Growth, asked: tuple[str, str, int], *, language: Language, 
     theme, steps = st.context.theme.type or "light", len(growth.lengths)
     _say(growth, _)
     _settle(STEP, bounds=(0, steps - 1), usual=steps - 1)
-    step = st.slider(_("Look at step"), 0, steps - 1, key=STEP,
+    step = st.slider(_("Look at step"), 0, steps - 1, key=STEP, persist_state="session",
                      help=_("Step 0 reads the text; every later step adds one token."))
     figure = _growth_figure(growth, step, _)
     layers = memory.layers(growth.logical[step], formula=growth.formula[step], theme=theme,

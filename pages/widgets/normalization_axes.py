@@ -18,6 +18,7 @@ from pages.figures.positions import lines
 from pages.widgets import controls, drawn
 from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
+from pages.widgets.keeping import keep
 from pages.widgets.language import Language, Translate
 from pages.widgets.normalization_data import N_SHOWN
 
@@ -32,10 +33,10 @@ METHODS = {"layer": "LayerNorm", "rms": "RMSNorm", "batch": "BatchNorm"}
 def choose_site(found: tuple[Site, ...], _: Translate) -> Site:
     """Which of the model's norms to look at, by name; the last one by default."""
     names = {site.name: f"{site.name} ({METHODS[site.form]})" for site in found}
-    if st.session_state.get("norm_site") not in names:
-        st.session_state["norm_site"] = found[-1].name
+    site = st.session_state.get("norm_site")
+    keep("norm_site", site if site in names else found[-1].name)
     chosen = st.selectbox(_("Activations that enter this norm of the model"), list(names), key="norm_site",
-                          format_func=names.get)
+                          format_func=names.get, persist_state="session")
     return next(site for site in found if site.name == chosen)
 
 

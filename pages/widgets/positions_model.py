@@ -14,6 +14,7 @@ from pages.figures import positions as figures
 from pages.widgets import controls, drawn
 from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
+from pages.widgets.keeping import keep
 from pages.widgets.language import Language, Translate
 from pages.widgets.positions_encodings import table_columns, texts, theme
 
@@ -40,7 +41,8 @@ def show(engine: LocalEngine, model: str, spoken: Language, _: Translate) -> dic
         return {"length": length}
     with right:
         places = {str(i): _name(source, _) for i, source in enumerate(found.sources)}
-        chosen = st.selectbox(_("Module"), list(places), format_func=places.get, key=_valid("source", places))
+        chosen = st.selectbox(_("Module"), list(places), format_func=places.get, key=_valid("source", places),
+                              persist_state="session")
     source = found.sources[int(chosen)]
     if isinstance(source, PositionTable):
         headline, pictures = _table(source, _)
@@ -58,8 +60,8 @@ def show(engine: LocalEngine, model: str, spoken: Language, _: Translate) -> dic
 
 
 def _valid(key: str, options: dict[str, str]) -> str:
-    if st.session_state.get(key) not in options:
-        st.session_state[key] = next(iter(options))
+    value = st.session_state.get(key)
+    keep(key, value if value in options else next(iter(options)))
     return key
 
 

@@ -13,6 +13,7 @@ import streamlit as st
 from engine import ModelCard, Prompt
 from pages.widgets import sentences
 from pages.widgets.banners import escape, human_bytes
+from pages.widgets.keeping import keep
 from pages.widgets.language import Language, Translate
 
 #: What may be a hub id; anything else the engine refuses without asking anybody.
@@ -31,9 +32,10 @@ def ask(cards: tuple[ModelCard, ...], *, language: Language, _: Translate) -> Pr
     state = st.session_state
     for kept in (MODEL, TEXT, TARGET, EXAMPLE):
         if kept in state:
-            # Another page's widget of that key still holds the value; unwritten, this page's would begin empty.
-            state[kept] = state[kept]
-    state.setdefault(MODEL, cards[0].name if cards else None)
+            # On a first visit another page's widget of that key holds the value; this page's would begin empty.
+            keep(kept, state[kept])
+    if MODEL not in state:
+        keep(MODEL, cards[0].name if cards else None)
     names = list(by_name) + ([state[MODEL]] if state[MODEL] and state[MODEL] not in by_name else [])
     left, right = st.columns([3, 2], gap="medium")
     with right:
@@ -41,6 +43,7 @@ def ask(cards: tuple[ModelCard, ...], *, language: Language, _: Translate) -> Pr
             _("Model"), names, key=MODEL, accept_new_options=True, filter_mode="contains",
             format_func=lambda name: describe(by_name[name], _) if name in by_name else name,
             placeholder=_("Choose a model, or type a hub id: org/name"),
+            persist_state="session",
             help=_("Embedded models, folders of your models folder, or a hub id such as org/name@revision."),
         )
         family = by_name[name].family if name in by_name else ""
@@ -48,6 +51,7 @@ def ask(cards: tuple[ModelCard, ...], *, language: Language, _: Translate) -> Pr
         if family in ("encoder-decoder", ""):
             target = st.text_input(
                 _("Target text (optional)"), key=TARGET, placeholder=_("empty: the model's own output"),
+                persist_state="session",
                 help=_("Only for encoder–decoders: look at this output instead of the model's own."),
             )
     if EXAMPLE not in state and TEXT not in state:
@@ -55,6 +59,7 @@ def ask(cards: tuple[ModelCard, ...], *, language: Language, _: Translate) -> Pr
     with left:
         text = st.text_area(
             _("Sentence"), key=TEXT, height=118, placeholder=_("Type a sentence, then press Ctrl+Enter"),
+            persist_state="session",
         )
         st.button(_("Look inside"), type="primary", icon=":material/biotech:", key="look")
     _offer_examples(family, language=language, _=_)
@@ -101,8 +106,8 @@ def _offer_examples(family: str, *, language: Language, _: Translate) -> None:
             st.session_state[TARGET] = ""
 
     state = st.session_state
-    if state.get(EXAMPLE) not in offered or state.get(EXAMPLE) != state.get(TEXT):
-        state[EXAMPLE] = state[TEXT] if state.get(TEXT) in offered else None
-    st.pills(_("Examples"), list(offered), key=EXAMPLE, on_change=take, label_visibility="collapsed")
+    keep(EXAMPLE, state[TEXT] if state.get(TEXT) in offered else None)
+    st.pills(_("Examples"), list(offered), key=EXAMPLE, on_change=take, label_visibility="collapsed",
+             persist_state="session")
     if (example := offered.get(state.get(TEXT))) is not None:
         st.caption(f":material/lightbulb: {example.look(language)}")

@@ -18,6 +18,7 @@ from pages.figures.frame import plotly_config
 from pages.widgets import controls
 from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
+from pages.widgets.keeping import keep
 from pages.widgets.language import Translate
 from pages.widgets.stream_view import StreamView
 
@@ -80,9 +81,11 @@ def marked(figure: go.Figure, pair: tuple[int, int], theme: palette.Theme) -> go
 def _one(label: str, tokens: tuple[str, ...], key: str) -> int:
     options = list(range(len(tokens)))
     if len(tokens) > PILLS_UP_TO:
-        return st.selectbox(label, options, key=key, format_func=lambda at: f"{at} {tokens[at]}")
+        return st.selectbox(label, options, key=key, format_func=lambda at: f"{at} {tokens[at]}",
+                            persist_state="session")
     # Pills read Markdown; a token is shown as it is.
-    return st.pills(label, options, key=key, required=True, format_func=lambda at: escape(tokens[at]))
+    return st.pills(label, options, key=key, required=True, format_func=lambda at: escape(tokens[at]),
+                    persist_state="session")
 
 
 def _valid(key: str, length: int, default: int) -> int:
@@ -90,8 +93,9 @@ def _valid(key: str, length: int, default: int) -> int:
         value = int(st.session_state.get(key, default))
     except (TypeError, ValueError, OverflowError):
         value = default
-    st.session_state[key] = value if 0 <= value < length else default
-    return st.session_state[key]
+    value = value if 0 <= value < length else default
+    keep(key, value)
+    return value
 
 
 def _last_word(view: StreamView) -> int:

@@ -15,6 +15,7 @@ from pages.widgets.language import Translate
 from pages.widgets.qkv_steps import Place
 
 STEP, ORDER = "step", "neurons"
+_OPEN = "step_open"
 
 
 def show(at: Place, _: Translate) -> list[Drawn]:
@@ -60,9 +61,11 @@ def _stepper(_: Translate) -> str:
     state = st.session_state
     if state.get(STEP) not in STEPS:
         state[STEP] = STEPS[0]
+    state[_OPEN] = state[STEP]
 
     def go(by: int) -> None:
-        state[STEP] = STEPS[min(max(STEPS.index(state[STEP]) + by, 0), len(STEPS) - 1)]
+        # From the step that was drawn last: on a quick second press the browser still sends the one before it.
+        state[_OPEN] = state[STEP] = STEPS[min(max(STEPS.index(state[_OPEN]) + by, 0), len(STEPS) - 1)]
 
     at = STEPS.index(state[STEP])
     with st.container(horizontal=True, vertical_alignment="bottom", key="stepper"):
