@@ -29,7 +29,7 @@ from tests.find_browser import find_installed
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
 START_SECONDS = 60
-SETTLE_SECONDS = 30
+SETTLE_SECONDS = 60
 LOG_CHARACTERS = 6_000
 CHROMIUM_ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -38,7 +38,10 @@ CHROMIUM_ARGUMENTS = (
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 #: Opened at /attention, Streamlit first asks whether the app lives under that path; the 404 is its answer.
 BASE_PATH_PROBE = re.compile(r"/\w+/_stcore/(health|host-config)")
-SETTLED = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+#: Any host but this machine resolves to nothing; a route would do the same, but it turns the browser's cache off.
+STAY_HERE = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost"
+#: Knows whether every run that this page has asked for has begun and ended.
+RUNS = (FOLDER / "runs.js").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,8 @@ class App:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Everything in this folder needs a browser, and is tried again once it failed.
-
-    On two busy cores a click can fall between two runs of the page; what is broken fails every time.
-    """
+    """Everything in this folder needs a browser."""
     item.add_marker(pytest.mark.browser)
-    item.add_marker(pytest.mark.flaky(reruns=2))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -154,31 +153,61 @@ def browser():
     if path is None:
         pytest.fail("Expected a Chromium; found none. `make test` gets one; BROWSER_PATH names one.", pytrace=False)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_ARGUMENTS))
+        chromium = playwright.chromium.launch(executable_path=path, args=[*CHROMIUM_ARGUMENTS, STAY_HERE])
         yield chromium
         chromium.close()
 
 
-@pytest.fixture
-def context(browser):
-    """A fresh browser context, 1280 px wide, English, light; every request to another host is stopped and reported."""
-    fresh = browser.new_context(
-        viewport={"width": 1280, "height": 900}, locale="en-GB", color_scheme="light", accept_downloads=True,
+def new_profile(browser, *, locale: str = "en-GB"):
+    """A browser profile whose pages `settled` can wait for: 1280 px wide, light."""
+    profile = browser.new_context(
+        viewport={"width": 1280, "height": 900}, locale=locale, color_scheme="light", accept_downloads=True,
     )
-    fresh.set_default_timeout(SETTLE_SECONDS * 1000)
+    profile.set_default_timeout(SETTLE_SECONDS * 1000)
+    profile.add_init_script(RUNS)
+    return profile
+
+
+@pytest.fixture(scope="session")
+def profile(browser):
+    """One profile for the session, English: its cache spares every test but the first the app's scripts."""
+    kept = new_profile(browser)
+    yield kept
+    kept.close()
+
+
+@pytest.fixture
+def profile_in(browser):
+    """The function that opens a profile of another language: `profile_in("zh-CN")`."""
+    opened = []
+
+    def open_profile(locale: str):
+        opened.append(new_profile(browser, locale=locale))
+        return opened[-1]
+
+    yield open_profile
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def context(profile):
+    """The profile as new but for its cache: no page, no cookie, nothing stored; a request to another host fails."""
     foreign: list[str] = []
 
-    def judge(route) -> None:
-        url = route.request.url
-        if urlsplit(url).hostname in LOOPBACK:
-            route.continue_()
-        else:
-            foreign.append(url)
-            route.abort()
+    def judge(request) -> None:
+        address = urlsplit(request.url)
+        if address.scheme in {"http", "https", "ws", "wss"} and address.hostname not in LOOPBACK:
+            foreign.append(request.url)
 
-    fresh.route(lambda url: urlsplit(url).scheme in {"http", "https"}, judge)
-    yield fresh
-    fresh.close()
+    profile.on("request", judge)
+    yield profile
+    for opened in profile.pages:
+        if opened.url.startswith("http"):
+            opened.evaluate("localStorage.clear(), sessionStorage.clear()")
+        opened.close()
+    profile.clear_cookies()
+    profile.remove_listener("request", judge)
     assert not foreign, f"requests left this machine: {foreign}"
 
 
@@ -198,16 +227,16 @@ def page(context):
 
     context.on("page", listen)
     yield context.new_page()
+    context.remove_listener("page", listen)
     assert not complaints, f"errors on the browser's console: {complaints}"
 
 
 @pytest.fixture
 def settled():
-    """The function that waits until the app has finished its run: `settled(page)`."""
+    """The function that waits until every run that was asked for has ended and is drawn: `settled(page)`."""
 
     def wait(page) -> None:
-        # A rerun starts a moment after the click that causes it; give it that moment.
-        page.wait_for_timeout(150)
-        page.wait_for_selector(SETTLED, state="attached", timeout=SETTLE_SECONDS * 1000)
+        calm = page.evaluate("milliseconds => window.runs.settled(milliseconds)", SETTLE_SECONDS * 1000)
+        assert calm, f"the page did not come to rest within {SETTLE_SECONDS} s"
 
     return wait

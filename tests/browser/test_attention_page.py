@@ -73,18 +73,16 @@ def test_language_switch_keeps_sentence_and_head(page, app_url, settled):
     assert page.get_by_label("句子").input_value() == "他每天吃一个苹果"
 
 
-def test_permalink_round_trip(page, browser, app_url, settled):
+def test_permalink_round_trip(page, app_url, settled):
     visit(page, app_url, settled, text="苹果发布了新手机", stream="decoder", layer=1, head=3, unit="tokens")
     heading(page, "Decoder self-attention (masked) · layer 1, head 3")
     page.wait_for_function("location.search.includes('row=')")
-    context = browser.new_context()
-    again = context.new_page()
+    again = page.context.new_page()
     again.goto(page.url)
     settled(again)
     heading(again, "Decoder self-attention (masked) · layer 1, head 3")
     assert again.get_by_label("Sentence").input_value() == "苹果发布了新手机"
     assert again.get_by_role("radio", name="Tokens").is_checked()
-    context.close()
 
 
 def open_export(page) -> None:

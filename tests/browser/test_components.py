@@ -84,12 +84,12 @@ def pixel(page, index: int, row: float, column: float, cells: int) -> list[int]:
         }""", [index, row, column, cells])
 
 
-def test_a_click_opens_the_head_it_falls_on(opened):
+def test_a_click_opens_the_head_it_falls_on(opened, settled):
     page = opened("case=small")
     page.mouse.click(*cell_centre(page, 6, 2, 2, 5))
     says(page, "head: 1,2")
     assert page.locator(".am-cell[aria-selected=true]").get_attribute("aria-label").startswith("层 1 · 头 2,")
-    page.wait_for_timeout(300)
+    settled(page)
     assert page.locator(".am-cell[aria-selected=true]").count() == 1
 
 
@@ -151,14 +151,14 @@ def heat_cell(page, row: int, column: int) -> tuple[float, float]:
         }""", [CHART, row, column]))
 
 
-def test_the_plotly_heatmap_sends_its_hover_also_after_it_was_made_anew(opened):
+def test_the_plotly_heatmap_sends_its_hover_also_after_it_was_made_anew(opened, settled):
     page = opened("case=small")
     page.mouse.move(*heat_cell(page, 3, 1))
     page.locator(".am-tokens[data-hover='3,1']").wait_for()
     assert page.locator(f"{CHART} .hoverlayer").text_content().startswith("\u2068苹果\u2069 → \u2068喜欢\u2069")
     page.mouse.click(*cell_centre(page, 5, 2, 2, 5))
     says(page, "head: 1,1")
-    page.wait_for_timeout(500)
+    settled(page)
     page.mouse.move(*heat_cell(page, 4, 2))
     page.locator(".am-tokens[data-hover='4,2']").wait_for()
     row = page.locator(f"{CHART} [data-am-band=row]").bounding_box()

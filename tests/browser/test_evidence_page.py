@@ -89,19 +89,17 @@ def test_the_keyboard_asks_too_and_the_output_may_look(page, app_url, settled, e
     verdict(page, engine.evidence(Prompt("zh-en", SENTENCE), asked, "苹果", query_in="output"))
 
 
-def test_permalink_round_trip_in_the_other_language(page, browser, app_url, settled, engine):
+def test_permalink_round_trip_in_the_other_language(page, app_url, settled, engine):
     visit(page, app_url, settled, text="我买了苹果的股票", query="苹果", key="股票", contrast="apple", lang="zh")
     evidence = engine.evidence(Prompt("zh-en", "我买了苹果的股票"), "苹果", "股票", contrast="apple")
     box = page.locator(".st-key-verdict")
     box.get_by_text(CHINESE(evidence_texts.NAMES[evidence.verdict][0]), exact=True).wait_for()
     box.get_by_text(signed(evidence.margin_delta), exact=True).first.wait_for()
     in_address(page, contrast="apple")
-    context = browser.new_context()
-    again = context.new_page()
+    again = page.context.new_page()
     again.goto(page.url.replace("lang=zh", "lang=en"))
     settled(again)
     verdict(again, evidence)
-    context.close()
 
 
 def test_a_word_is_swapped_for_another(page, app_url, settled, engine):

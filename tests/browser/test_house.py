@@ -7,14 +7,12 @@ import urllib.request
 import pytest
 
 
-def test_first_visit_follows_the_browsers_language(browser, app_url, settled):
+def test_first_visit_follows_the_browsers_language(profile_in, app_url, settled):
     for locale, title in (("zh-CN", "注意力"), ("de-DE", "Attention")):
-        context = browser.new_context(locale=locale)
-        page = context.new_page()
+        page = profile_in(locale).new_page()
         page.goto(f"{app_url}/attention")
         settled(page)
         page.wait_for_function("title => document.title.startsWith(title)", arg=title)
-        context.close()
 
 
 def test_language_switch_changes_title_and_address(page, app_url, settled):

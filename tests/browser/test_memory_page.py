@@ -138,7 +138,6 @@ def test_nonsense_is_refused_and_the_controls_stay(page, app_url, settled, confi
     page.get_by_text(re.compile(words)).first.wait_for()
     page.get_by_label("GPU, GiB").wait_for()
     settled(page)
-    page.wait_for_timeout(800)  # a first visit's values are set again for half a second (widgets/keeping.py)
     box.fill(json.dumps(dict(kv_memory.CONFIGS["qwen3-8b"])))
     box.press("Control+Enter")
     headline(page, "qwen3 keeps 1.125 GiB for 8,192 tokens.")
@@ -206,6 +205,7 @@ def test_numbers_and_pictures_are_exported(page, app_url, settled, growing):
     assert whole.count("Plotly.newPlot(") >= 2 and "llama-3-8b" in whole
     assert not re.search(r"<script[^>]+src=|<link|<img|@import", whole)
     page.get_by_role("button", name="Draw PNG and SVG").click()
+    page.get_by_role("button", name="What a GPU must hold at each length · PNG").wait_for(timeout=60_000)
     assert download(page, "What a GPU must hold at each length · PNG")[:8] == b"\x89PNG\r\n\x1a\n"
     visit(page, app_url, settled, view="growth", model=growing, text="the apple", kv_steps=4)
     page.get_by_role("button", name="Export").click()
@@ -215,21 +215,19 @@ def test_numbers_and_pictures_are_exported(page, app_url, settled, growing):
     assert [int(row["layer_0_bytes"]) for row in table] == [n * 2 * 4 * 8 * 4 for n in (7, 8, 9, 10)]
 
 
-def test_permalink_and_language(page, browser, app_url, settled):
+def test_permalink_and_language(page, app_url, settled):
     visit(page, app_url, settled, kv_preset="gemma-2-9b", kv_tokens=9999, kv_kind="int8", kv_gpu=48, kv_scores=True)
     page.get_by_role("heading", name=re.compile("gemma-2-9b keeps .* for 9,999 tokens")).wait_for()
     fill(page, "Beams", 3)
     page.wait_for_function("location.search.includes('kv_beams=3')")
     settled(page)
     said = page.get_by_role("heading", name=re.compile("gemma-2-9b keeps")).inner_text()
-    context = browser.new_context()
-    again = context.new_page()
+    again = page.context.new_page()
     again.goto(page.url)
     settled(again)
     again.get_by_role("heading", name=said.strip(), exact=True).wait_for()
     assert again.get_by_label("GPU, GiB").input_value() == "48"
     assert again.get_by_role("checkbox", name="Score matrix written out").is_checked()
-    context.close()
     page.get_by_role("radio", name="中文", exact=True).click()
     page.get_by_role("heading", name=re.compile("gemma-2-9b 为 9,999 个词元保存")).wait_for()
     assert page.get_by_label("显存，GiB").input_value() == "48"

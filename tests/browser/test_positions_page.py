@@ -150,12 +150,11 @@ def test_files_hold_what_is_on_screen(page, app_url, settled):
     assert "One dimension" in started.value.path().read_text(encoding="utf-8")
 
 
-def test_the_address_reopens_the_view_in_either_language(page, browser, app_url, settled):
+def test_the_address_reopens_the_view_in_either_language(page, app_url, settled):
     visit(page, app_url, settled, text=SENTENCE, order="reverse", encoding="alibi", heads=12, layer=2, trained=256)
     nudge(page, "Head")
     page.wait_for_function("location.search.includes('alibi_head=1')")
-    context = browser.new_context()
-    again = context.new_page()
+    again = page.context.new_page()
     again.goto(page.url.replace("lang=en", "lang=zh"))
     settled(again)
     slope = positions.alibi_slopes(12)[1]
@@ -164,7 +163,6 @@ def test_the_address_reopens_the_view_in_either_language(page, browser, app_url,
     again.get_by_text("第 2 层，第 0 头").wait_for()
     assert again.get_by_role("radio", name="倒序").is_checked()
     again.wait_for_function("document.title.startsWith('位置编码')")
-    context.close()
 
 
 def test_an_address_of_nonsense_falls_back(page, app_url, settled):
