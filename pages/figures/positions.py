@@ -203,7 +203,7 @@ def _plain_axes(figure: go.Figure, x_name: str, y_name: str, theme: palette.Them
         legend={"orientation": "h", "y": -0.34, "yanchor": "top", "x": 0, "xanchor": "left"})
     axis = {"gridcolor": "rgba(128,128,128,0.22)", "zeroline": False, "automargin": True}
     figure.update_xaxes(title=_named(x_name), **axis)
-    figure.update_yaxes(title=_named(y_name), **axis)
+    figure.update_yaxes(title={**_named(y_name), "standoff": 14}, **axis)
 
 
 def _named(name: str) -> dict:
