@@ -141,7 +141,9 @@ def verdicts(engine: LocalEngine, name: str, language: str, *, n: int, seed: int
 def interval(hits: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
     """The exact (Clopper & Pearson 1934) confidence interval of a rate."""
     def tail(p: float, counts: range) -> float:
-        return sum(math.comb(n, k) * p**k * (1 - p)**(n - k) for k in counts)
+        # By logarithms: the binomial coefficients of a thousand pairs are no floats any more.
+        return sum(math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * math.log(p)
+                            + (n - k) * math.log1p(-p)) for k in counts)
 
     def solve(too_small: Callable[[float], bool]) -> float:
         low, high = 0.0, 1.0
