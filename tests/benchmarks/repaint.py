@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.benchmarks import zh_en
-from tests.browser.conftest import CHROMIUM_ARGUMENTS, SETTLED, running
+from tests.benchmarks.measure import SETTLED
+from tests.browser.conftest import CHROMIUM_ARGUMENTS, running
 from tests.find_browser import find_installed
 
 REPEATS = 6

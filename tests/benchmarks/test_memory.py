@@ -15,7 +15,8 @@ import pytest
 
 from engine import LocalEngine, kv_growth, kv_memory
 from tests.benchmarks import zh_en
-from tests.browser.conftest import CHROMIUM_ARGUMENTS, SETTLED, running
+from tests.benchmarks.measure import SETTLED
+from tests.browser.conftest import CHROMIUM_ARGUMENTS, running
 from tests.find_browser import find_installed
 
 REPEATS = 12

@@ -23,8 +23,8 @@ import pytest
 
 from engine import LocalEngine, Prompt
 from tests.benchmarks import zh_en
-from tests.benchmarks.measure import processor_seconds
-from tests.browser.conftest import CHROMIUM_ARGUMENTS, SETTLED, free_port, wait_until_healthy
+from tests.benchmarks.measure import SETTLED, processor_seconds
+from tests.browser.conftest import CHROMIUM_ARGUMENTS, free_port, wait_until_healthy
 from tests.find_browser import find_installed
 
 ROOT = Path(__file__).resolve().parents[2]
