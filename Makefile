@@ -23,7 +23,7 @@ run: app
 
 test: tools
 	@BROWSER_PATH="$$($(VENV)/bin/python tests/find_browser.py)" || exit 1; export BROWSER_PATH; \
-	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) && \
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS) && \
 	$(VENV)/bin/python -m ruff check .
 
 test-gpu:

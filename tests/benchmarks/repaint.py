@@ -20,7 +20,8 @@ REPEATS = 6
 WATCH = """(selectors) => {
   const shown = (selector) => {
     const place = document.querySelector(selector), chart = place?.querySelector('.js-plotly-plot');
-    if (chart) return JSON.stringify([chart._fullData?.map((data) => [...(data.y ?? []), ...(data.z ?? [])].join()),
+    const numbers = (data) => [data.x, data.y, data.z].map((values) => [...(values ?? [])].join());
+    if (chart) return JSON.stringify([chart._fullData?.map(numbers),
                                       chart._fullLayout?.shapes?.map((shape) => [shape.x0, shape.y0])]);
     // A slider writes its value at once; what st.markdown has written comes with the run.
     const written = [...(place?.querySelectorAll('[data-testid=stMarkdown]') ?? [])];
@@ -69,10 +70,15 @@ def keys(page, pressed: Sequence[str], selectors: list[str]) -> list[float]:
 
 def slider(page, key: str, selectors: list[str]) -> list[float]:
     """Seconds of each of REPEATS moves of the slider `key` to the right, the first left out."""
+    return moves(page, key, ["ArrowRight"] * REPEATS, selectors)
+
+
+def moves(page, key: str, pressed: Sequence[str], selectors: list[str]) -> list[float]:
+    """Seconds of each key pressed on the slider `key`, the first left out."""
     handle = page.locator(f".st-key-{key}").get_by_role("slider")
     handle.scroll_into_view_if_needed()
     handle.focus()
-    return keys(page, ["ArrowRight"] * REPEATS, selectors)
+    return keys(page, pressed, selectors)
 
 
 def line(found: list[float]) -> str:

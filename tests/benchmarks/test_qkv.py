@@ -30,7 +30,6 @@ def test_another_head(head, report):
     head.get_by_role("radio", name="5 softmax").click()
     head.locator(".st-key-picture-weights .js-plotly-plot").wait_for()
     head.wait_for_timeout(1_000)
-    head.locator(".st-key-head").get_by_role("slider").focus()
-    moves = ["ArrowRight"] * 2 + ["ArrowLeft"] * 3
-    found = repaint.keys(head, moves, [".st-key-picture-weights", ".st-key-picture-row-weights"])
+    pressed = ["ArrowRight"] * 2 + ["ArrowLeft"] * 3
+    found = repaint.moves(head, "head", pressed, [".st-key-picture-weights", ".st-key-picture-row-weights"])
     report("Q·K·V: slider “head” → pattern and row", repaint.line(found), "≤ 0.3 s")
