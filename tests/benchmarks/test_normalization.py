@@ -24,7 +24,6 @@ def norms(tmp_path_factory) -> Iterator:
 
 @pytest.mark.parametrize(("key", "places"), [
     ("norm_token", [".st-key-picture-norm-before", ".st-key-picture-norm-after"]),
-    ("norm_feature", [".st-key-picture-norm-before", ".st-key-picture-norm-after"]),
     ("norm_swap", [".st-key-picture-norm-swap-change"]), ("norm_pads", [".st-key-picture-norm-pads-change"]),
     ("norm_depth", [".st-key-picture-norm-gradients"]),
 ])
