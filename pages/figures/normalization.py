@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import bare_layout, colour_bar, escape, isolate, shorten
+from pages.figures.frame import bare_layout, colour_bar, escape, isolate, shorten, token_margins
 from pages.figures.positions import GREY, LINES, lines
 
 #: Height in pixels of a token's row, and of a chart.
@@ -39,7 +39,7 @@ def band(values: np.ndarray, *, labels: Sequence[str], first_feature: int, break
     n_tokens, n_features = values.shape
     features = np.arange(first_feature, first_feature + n_features)
     token, feature, value = (escape(texts[name]) for name in ("token", "feature", "value"))
-    plain = {"showgrid": False, "zeroline": False, "automargin": True}
+    plain = {"showgrid": False, "zeroline": False}
     left, right = features[0] - 0.5, features[-1] + 0.5
     shapes = [{"type": "line", "x0": left, "x1": right, "y0": start - 0.5, "y1": start - 0.5,
                "line": {"color": GREY[theme], "width": 2}} for start in breaks]
@@ -53,7 +53,7 @@ def band(values: np.ndarray, *, labels: Sequence[str], first_feature: int, break
         colorscale=palette.plotly_difference_scale(theme), colorbar=colour_bar(texts["value"]),
         hovertemplate=f"{token} %{{y}}<br>{feature} %{{x}}<br>{value} %{{z:.4f}}<extra></extra>",
     ), bare_layout(title="", theme=theme) | {
-        "height": ROW * n_tokens + 116, "shapes": shapes,
+        "height": ROW * n_tokens + 116, "shapes": shapes, "margin": token_margins(labels, [], top=0),
         "xaxis": {"range": [left, right], "side": "top", "constrain": "range",
                   "title": {"text": feature, "font": {"size": 13}}, **plain},
         "yaxis": {"range": [n_tokens - 0.5, -0.5], "tickmode": "array", "tickvals": np.arange(n_tokens),
