@@ -36,6 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --run")
     options = parser.parse_args(arguments)
+    if options.start and options.start.resolve() == options.output.resolve():
+        parser.error(f"expected --output apart from --start, got {options.output} for both; name another folder")
     if options.threads:
         torch.set_num_threads(options.threads)
 

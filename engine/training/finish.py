@@ -187,7 +187,7 @@ def finish(
         entries = copy_snapshots(start, folder)
         before = json.loads((start / "metrics.json").read_text(encoding="utf-8"))
         metrics["start"] = {name: before[name] for name in ("training", "settings", "n_train_pairs")}
-        final = {name: total + before["training"][name + "s"] for name, total in final.items()}
+        final = {name: total + before["snapshots"][-1][name] for name, total in final.items()}
     metrics["snapshots"] = measure_snapshots(folder, entries, tokenizer, data, final=final)
     (folder / "metrics.json").write_text(json.dumps(metrics, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return metrics

@@ -184,10 +184,8 @@ def choose_model(page, settled, name: str) -> None:
     in_address(page, compare="model", second_model=name)
 
 
-def test_a_second_model_is_chosen_and_stands_beside_the_first(page, app, app_url, settled, engine):
-    name = "evidence-marian"
-    if not (app.models / name).exists():
-        tiny.save("marian", app.models / name)
+def beside(page, app, app_url, settled, engine, name: str) -> tuple:
+    """Asks zh-en, then chooses the model `name` beside it; both verdicts are on the page, and both values returned."""
     first = engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "吃")
     second = LocalEngine(folder=app.models, device="cpu").evidence(Prompt(name, SENTENCE), "苹果", "吃")
     visit(page, app_url, settled, text=SENTENCE, query="苹果", key="吃")
@@ -195,6 +193,14 @@ def test_a_second_model_is_chosen_and_stands_beside_the_first(page, app, app_url
     choose_model(page, settled, name)
     verdict(page, first, key="verdict-first")
     verdict(page, second, key="verdict-second")
+    return first, second
+
+
+def test_a_second_model_is_chosen_and_stands_beside_the_first(page, app, app_url, settled, engine):
+    name = "evidence-marian"
+    if not (app.models / name).exists():
+        tiny.save("marian", app.models / name)
+    first, second = beside(page, app, app_url, settled, engine, name)
     row = page.locator("tr").filter(has_text="Edge cut, nats")
     assert row.locator("td").all_inner_texts()[1:] == [signed(each.delta_logprob) for each in (first, second)]
     assert first.attention.shape != second.attention.shape
@@ -207,13 +213,7 @@ def test_models_of_one_shape_are_subtracted_head_by_head(page, app, app_url, set
     name = "evidence-twin"
     if not (app.models / name).exists():
         save_twin(app.models / name)
-    first = engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "吃")
-    second = LocalEngine(folder=app.models, device="cpu").evidence(Prompt(name, SENTENCE), "苹果", "吃")
-    visit(page, app_url, settled, text=SENTENCE, query="苹果", key="吃")
-    verdict(page, first)
-    choose_model(page, settled, name)
-    verdict(page, first, key="verdict-first")
-    verdict(page, second, key="verdict-second")
+    first, second = beside(page, app, app_url, settled, engine, name)
     maps = page.locator(".st-key-columns-difference .js-plotly-plot")
     maps.nth(1).wait_for()
     for at, wanted in enumerate((second.attention - first.attention, second.delta_by_head - first.delta_by_head)):

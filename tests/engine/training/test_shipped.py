@@ -79,6 +79,10 @@ def test_numbers_reach_what_the_card_promises(metrics):
     assert metrics["bytes"]["model.safetensors"] == (FOLDER / "model.safetensors").stat().st_size
 
 
+def test_steps_count_on_through_both_runs(metrics):
+    assert metrics["snapshots"][-1]["step"] == metrics["start"]["training"]["steps"] + metrics["training"]["steps"]
+
+
 @pytest.mark.parametrize(("name", "file"), [("handwritten", KNOWN), ("handwritten_blind", BLIND)])
 def test_hand_written_sentences_come_out_as_the_metrics_say(model, tokenizer, metrics, name, file):
     checks = read_checks(file)

@@ -190,3 +190,12 @@ def test_scores():
     checks = [Check("", "苹果", "fruit", r"\bapple\b"), Check("", "苹果", "Apple", r"\bApple\b")]
     scores = sense_scores(["an apple", "an apple"], checks)
     assert scores["accuracy"] == 0.5 and scores["by_word"]["苹果"] == {"right": 1, "n": 2} and scores["wrong"] == [1]
+
+
+def test_a_model_is_never_trained_further_over_itself(tmp_path, capsys):
+    pytest.importorskip("sacrebleu")
+    from engine.training.__main__ import main
+
+    with pytest.raises(SystemExit):
+        main(["--pairs", "none.tsv", "--start", str(tmp_path), "--output", str(tmp_path / "x" / "..")])
+    assert "expected --output apart from --start" in capsys.readouterr().err
