@@ -30,3 +30,18 @@ def norms(tmp_path_factory) -> Iterator:
 def test_a_slider_about_norms(norms, report, key, places):
     found = repaint.moves(norms, key, ["ArrowRight", "ArrowLeft"] * 3, places)
     report(f"LayerNorm: slider “{key}” → repainted", repaint.line(found), "≤ 0.3 s")
+
+
+def test_a_feature_under_batchnorm_and_the_size_of_the_batch(norms, report):
+    norms.locator(".st-key-norm_axis").get_by_role("radio", name="BatchNorm").click()
+    norms.wait_for_timeout(2_000)
+    places = [".st-key-picture-norm-before", ".st-key-picture-norm-after"]
+    found = repaint.moves(norms, "norm_feature", ["ArrowRight", "ArrowLeft"] * 3, places)
+    report("LayerNorm: slider “norm_feature”, BatchNorm chosen → repainted", repaint.line(found), "≤ 0.3 s")
+    norms.evaluate("""() => {
+      const column = document.querySelector('.st-key-norm_batch').closest('[data-testid=stColumn]');
+      column.querySelector('[data-testid=stMarkdown]:has(strong)').id = 'batch-size-said';
+    }""")
+    # Its picture holds every size; what changes is the sentence above it, in the second row of experiments.
+    found = repaint.moves(norms, "norm_batch", ["ArrowRight", "ArrowLeft"] * 3, ["#batch-size-said"])
+    report("LayerNorm: slider “norm_batch” → its numbers", repaint.line(found), "≤ 0.3 s")
