@@ -5,7 +5,6 @@ Files are made when they are asked for. It knows figures and columns, not what t
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -13,10 +12,11 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from pages.figures import files, palette
+from pages.figures.frame import escape
+from pages.widgets import drawing
 from pages.widgets.language import Language, Translate
 
 Columns = Mapping[str, Sequence[object] | np.ndarray]
-_drawing = threading.Lock()
 
 
 def offer(name: str, *, tables: Mapping[str, Callable[[], Columns]], figures: Mapping[str, go.Figure],
@@ -57,27 +57,15 @@ def _html(figures: Mapping[str, go.Figure], facts: Sequence[tuple[str, str]], la
 def _titled(figure: go.Figure, title: str, theme: palette.Theme) -> go.Figure:
     titled = go.Figure(figure)
     margin = titled.layout.margin
-    titled.update_layout(title={"text": title, "x": 0, "xanchor": "left", "font": {"size": 15}}, width=900,
+    titled.update_layout(title={"text": escape(title), "x": 0, "xanchor": "left", "font": {"size": 15}}, width=900,
                          paper_bgcolor=palette.BACKGROUND[theme], height=(titled.layout.height or 400) + 44,
                          margin={"l": margin.l, "r": margin.r, "t": (margin.t or 0) + 44, "b": margin.b})
     return titled
 
 
 def _draw(figures: Mapping[str, go.Figure], name: str, theme: palette.Theme, _: Translate) -> None:
-    from kaleido.errors import ChromeNotFoundError
-
-    drawn = []
-    with st.spinner(_("Drawing")), _drawing:  # Kaleido drives one browser
-        try:
-            for number, (title, figure) in enumerate(figures.items()):
-                picture = _titled(figure, title, theme)
-                drawn += [(title, kind, number, picture.to_image(format=kind, scale=2 if kind == "png" else 1))
-                          for kind in ("png", "svg")]
-        except (ChromeNotFoundError, RuntimeError, OSError) as error:
-            st.warning(_("PNG and SVG need an installed Chrome or Chromium, which could not be started ({reason}). The "
-                         "picture's own toolbar saves a PNG without it.").format(reason=type(error).__name__))
-            return
-    for title, kind, number, content in drawn:
-        mime = "image/png" if kind == "png" else "image/svg+xml"
-        st.download_button(f"{title} · {kind.upper()}", content, f"{name}-{number}.{kind}", mime, on_click="ignore",
-                           key=f"{name}-{kind}-{number}")
+    drawn = drawing.draw([_titled(figure, title, theme) for title, figure in figures.items()], _)
+    for number, (title, content) in enumerate(zip(figures, drawn)):
+        for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")):
+            st.download_button(f"{title} · {kind.upper()}", content[kind], f"{name}-{number}.{kind}", mime,
+                               on_click="ignore", key=f"{name}-{kind}-{number}")

@@ -7,7 +7,6 @@ the picture's own toolbar still saves a PNG.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import asdict
 
 import numpy as np
@@ -16,12 +15,10 @@ import streamlit as st
 
 from engine import LocalEngine, Trace
 from engine.types import LABELS, MEASURES
-from pages.figures import files
-from pages.widgets import measures, stream_view
+from pages.figures import files, palette
+from pages.widgets import drawing, measures, stream_view
 from pages.widgets.head_detail import Shown
 from pages.widgets.language import Language, Translate
-
-_drawing = threading.Lock()
 
 
 def offer(engine: LocalEngine, trace: Trace, shown: Shown, *, language: Language, _: Translate) -> None:
@@ -45,19 +42,12 @@ def offer(engine: LocalEngine, trace: Trace, shown: Shown, *, language: Language
 
 
 def _draw(figure: go.Figure, name: str, theme: str, _: Translate) -> None:
-    from kaleido.errors import ChromeNotFoundError
-
     figure = go.Figure(figure)
-    figure.update_layout(width=900, paper_bgcolor="#ffffff" if theme == "light" else "#13161c")
-    with st.spinner(_("Drawing")), _drawing:  # Kaleido drives one browser
-        try:
-            drawn = {kind: figure.to_image(format=kind, scale=2 if kind == "png" else 1) for kind in ("png", "svg")}
-        except (ChromeNotFoundError, RuntimeError, OSError) as error:
-            st.warning(_("PNG and SVG need an installed Chrome or Chromium, which could not be started ({reason}). The "
-                         "picture's own toolbar saves a PNG without it.").format(reason=type(error).__name__))
-            return
-    for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")):
-        st.download_button(kind.upper(), drawn[kind], f"{name}.{kind}", mime, on_click="ignore", key=f"save-{kind}")
+    figure.update_layout(width=900, paper_bgcolor=palette.BACKGROUND[theme])
+    for content in drawing.draw([figure], _):
+        for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")):
+            st.download_button(kind.upper(), content[kind], f"{name}.{kind}", mime, on_click="ignore",
+                               key=f"save-{kind}")
 
 
 def _values(engine: LocalEngine, trace: Trace, shown: Shown) -> dict[str, object]:
