@@ -145,49 +145,54 @@ def app_url(app: App) -> str:
 
 
 @pytest.fixture(scope="session")
-def browser():
-    """A headless Chromium: the installed one, or the one `make test` has fetched (BROWSER_PATH)."""
+def chromium():
+    """Playwright's Chromium and how to launch it: the installed one, or the one `make test` has fetched."""
     from playwright.sync_api import sync_playwright
 
     path = find_installed()
     if path is None:
         pytest.fail("Expected a Chromium; found none. `make test` gets one; BROWSER_PATH names one.", pytrace=False)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=[*CHROMIUM_ARGUMENTS, STAY_HERE])
-        yield chromium
-        chromium.close()
+        yield playwright.chromium, {"executable_path": path, "args": [*CHROMIUM_ARGUMENTS, STAY_HERE]}
 
 
-def new_profile(browser, *, locale: str = "en-GB"):
-    """A browser profile whose pages `settled` can wait for: 1280 px wide, light."""
-    profile = browser.new_context(
-        viewport={"width": 1280, "height": 900}, locale=locale, color_scheme="light", accept_downloads=True,
-    )
+def options(locale: str) -> dict[str, object]:
+    """Of a browser profile: 1280 px wide, light."""
+    return {"viewport": {"width": 1280, "height": 900}, "locale": locale, "color_scheme": "light",
+            "accept_downloads": True}
+
+
+def prepare(profile) -> None:
+    """Lets `settled` wait for the profile's pages."""
     profile.set_default_timeout(SETTLE_SECONDS * 1000)
     profile.add_init_script(RUNS)
-    return profile
 
 
 @pytest.fixture(scope="session")
-def profile(browser):
-    """One profile for the session, English: its cache spares every test but the first the app's scripts."""
-    kept = new_profile(browser)
+def profile(chromium, tmp_path_factory):
+    """One profile for the session, English, on disk: a profile in memory compiles the app's scripts for every page."""
+    kind, start = chromium
+    kept = kind.launch_persistent_context(tmp_path_factory.mktemp("profile"), **start, **options("en-GB"))
+    prepare(kept)
     yield kept
     kept.close()
 
 
 @pytest.fixture
-def profile_in(browser):
+def profile_in(chromium):
     """The function that opens a profile of another language: `profile_in("zh-CN")`."""
-    opened = []
+    kind, start = chromium
+    browsers = []
 
     def open_profile(locale: str):
-        opened.append(new_profile(browser, locale=locale))
-        return opened[-1]
+        browsers.append(kind.launch(**start))
+        opened = browsers[-1].new_context(**options(locale))
+        prepare(opened)
+        return opened
 
     yield open_profile
-    for one in opened:
-        one.close()
+    for browser in browsers:
+        browser.close()
 
 
 @pytest.fixture
@@ -202,7 +207,8 @@ def context(profile):
 
     profile.on("request", judge)
     yield profile
-    for opened in profile.pages:
+    _first, *others = profile.pages  # the browser ends with its last page
+    for opened in others:
         if opened.url.startswith("http"):
             opened.evaluate("localStorage.clear(), sessionStorage.clear()")
         opened.close()
