@@ -27,7 +27,7 @@ Distribution = Literal["normal", "uniform", "sign", "laplace"]
 DISTRIBUTIONS: tuple[Distribution, ...] = ("normal", "uniform", "sign", "laplace")
 
 #: Entries of keys drawn at most: within it every row gets keys of its own, beyond it a block of rows shares them.
-KEY_DRAWS = 2**19
+KEY_DRAWS = 2**17
 #: Blocks with keys of their own at least: from fewer keys, short of dimensions, the variance would be a guess.
 LEAST_BLOCKS = 4
 

@@ -1,7 +1,7 @@
 """Pictures of saturation: scores as a histogram, a row as bars, curves with markers, heads as grids, groups of bars.
 
-It knows arrays and display strings, and returns Plotly figures; equal arrays
-give equal JSON. It does not know models, formulas, or the page. Each state of
+It knows arrays and display strings, and returns Plotly figures, or panels for `beside`; equal
+arrays give equal JSON. It does not know models, formulas, or the page. Each state of
 the scaling has one colour and one mark in every picture.
 """
 
@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from pages.figures import palette
+from pages.figures.beside import Panel
 from pages.figures.frame import bare_layout, escape, isolate, shorten
 
 State = Literal["without", "with", "chosen"]
@@ -47,7 +48,7 @@ class Marker:
 
 
 def histogram(scores: np.ndarray, *, variance: float, reach: float, state: State, texts: Mapping[str, str],
-              theme: palette.Theme = "light") -> go.Figure:
+              theme: palette.Theme = "light") -> Panel:
     """Scores as a density, under the normal curve of the variance that theory gives them.
 
     Args:
@@ -60,17 +61,18 @@ def histogram(scores: np.ndarray, *, variance: float, reach: float, state: State
     density, edges = np.histogram(scores, bins=BINS, range=(-4 * spread, 4 * spread), density=True)
     centres = (edges[1:] + edges[:-1]) / 2
     curve = np.exp(-centres**2 / (2 * variance)) / (spread * np.sqrt(2 * np.pi))
-    return go.Figure([
-        go.Bar(x=centres, y=density, width=np.diff(edges), marker={"color": COLOURS[theme][state], "opacity": 0.55},
-               hovertemplate=f"{escape(texts['score'])} %{{x:.2f}}<br>{escape(texts['density'])} %{{y:.3g}}"
-                             "<extra></extra>"),
-        go.Scatter(x=centres, y=curve, mode="lines", name=escape(texts["theory"]), hoverinfo="skip",
-                   line={"color": palette.TEXT[theme], "width": 1.5}),
+    return Panel([
+        {"type": "bar", "x": centres, "y": density, "width": np.diff(edges),
+         "marker": {"color": COLOURS[theme][state], "opacity": 0.55},
+         "hovertemplate": f"{escape(texts['score'])} %{{x:.2f}}<br>{escape(texts['density'])} %{{y:.3g}}"
+                          "<extra></extra>"},
+        {"type": "scatter", "x": centres, "y": curve, "mode": "lines", "name": escape(texts["theory"]),
+         "hoverinfo": "skip", "line": {"color": palette.TEXT[theme], "width": 1.5}},
     ], _layout(theme, x=texts["score"], y=texts["density"], x_axis={"range": [-reach, reach]}))
 
 
 def row_softmax(weights: np.ndarray, *, state: State, texts: Mapping[str, str],
-                theme: palette.Theme = "light") -> go.Figure:
+                theme: palette.Theme = "light") -> Panel:
     """One row's softmax, key by key, on an axis from 0 to 1, beside the uniform weight.
 
     Many keys are one stepped outline: a browser draws one path in a hundredth of the time that it takes for 512 bars.
@@ -89,16 +91,17 @@ def row_softmax(weights: np.ndarray, *, state: State, texts: Mapping[str, str],
     hover = f"{escape(texts['key'])} %{{x}}<br>{escape(texts['weight'])} %{{y:.4f}}<extra></extra>"
     keys, heights, colour = np.arange(n), np.asarray(weights), COLOURS[theme][state]
     if n <= MOST_BARS:
-        row = go.Bar(x=keys, y=heights, marker={"color": colour, "line": {"width": 0}}, hovertemplate=hover)
+        row = {"type": "bar", "marker": {"color": colour, "line": {"width": 0}}}
     else:
-        row = go.Scatter(x=keys, y=heights, mode="lines", fill="tozeroy", fillcolor=colour, hovertemplate=hover,
-                         line={"shape": "hvh", "color": colour, "width": 1, "simplify": False})
-    return go.Figure(row, layout)
+        row = {"type": "scatter", "mode": "lines", "fill": "tozeroy", "fillcolor": colour,
+               "line": {"shape": "hvh", "color": colour, "width": 1, "simplify": False}}
+    return Panel([row | {"x": keys, "y": heights, "hovertemplate": hover}], layout)
 
 
 def curves(x: np.ndarray, lines: Mapping[State, np.ndarray], *, names: Mapping[State, str], x_title: str,
            y_title: str, markers: Sequence[Marker] = (), upright: tuple[float, str] | None = None,
-           theory: tuple[np.ndarray, str] | None = None, theme: palette.Theme = "light") -> go.Figure:
+           theory: tuple[np.ndarray, str] | None = None, tick_base: int = 2,
+           theme: palette.Theme = "light") -> Panel:
     """Lines over a logarithmic axis, with marked points.
 
     Args:
@@ -108,26 +111,28 @@ def curves(x: np.ndarray, lines: Mapping[State, np.ndarray], *, names: Mapping[S
         markers: points to mark.
         upright: where a vertical line stands, and its name.
         theory: (n,) float and its name, drawn thin behind the lines.
+        tick_base: ticks stand at its powers.
     """
     traces = []
     if theory is not None:
-        traces.append(go.Scatter(x=x, y=theory[0], mode="lines", name=escape(theory[1]), hoverinfo="skip",
-                                 line={"color": palette.TEXT[theme], "width": 1}))
+        traces.append({"type": "scatter", "x": x, "y": theory[0], "mode": "lines", "name": escape(theory[1]),
+                       "hoverinfo": "skip", "line": {"color": palette.TEXT[theme], "width": 1}})
     for state, values in lines.items():
-        traces.append(go.Scatter(
-            x=x, y=np.asarray(values), mode="lines", name=escape(names[state]),
-            line={"color": COLOURS[theme][state], "width": 2, "dash": DASHES[state]},
-            hovertemplate="%{x:.3g}<br>" + escape(names[state]) + " %{y:.4g}<extra></extra>",
-        ))
+        traces.append({
+            "type": "scatter", "x": x, "y": np.asarray(values), "mode": "lines", "name": escape(names[state]),
+            "line": {"color": COLOURS[theme][state], "width": 2, "dash": DASHES[state]},
+            "hovertemplate": "%{x:.3g}<br>" + escape(names[state]) + " %{y:.4g}<extra></extra>",
+        })
     for marker in markers:
-        traces.append(go.Scatter(
-            x=np.array([marker.x]), y=np.array([marker.y]), mode="markers", name=escape(marker.name),
-            showlegend=bool(marker.name), cliponaxis=False,
-            marker={"color": COLOURS[theme][marker.state], "size": 11, "symbol": SYMBOLS[marker.state],
-                    "line": {"width": 1.5, "color": palette.BACKGROUND[theme]}},
-            hovertemplate=f"{escape(marker.name)} %{{x:.4g}}<br>%{{y:.4g}}<extra></extra>",
-        ))
-    powers = 2.0 ** np.arange(np.ceil(np.log2(x.min())), np.floor(np.log2(x.max())) + 1)
+        traces.append({
+            "type": "scatter", "x": np.array([marker.x]), "y": np.array([marker.y]), "mode": "markers",
+            "name": escape(marker.name), "showlegend": bool(marker.name), "cliponaxis": False,
+            "marker": {"color": COLOURS[theme][marker.state], "size": 11, "symbol": SYMBOLS[marker.state],
+                       "line": {"width": 1.5, "color": palette.BACKGROUND[theme]}},
+            "hovertemplate": f"{escape(marker.name)} %{{x:.4g}}<br>%{{y:.4g}}<extra></extra>",
+        })
+    first, last = np.log(x.min()) / np.log(tick_base), np.log(x.max()) / np.log(tick_base)
+    powers = float(tick_base) ** np.arange(np.ceil(first - 1e-9), np.floor(last + 1e-9) + 1)
     layout = _layout(theme, x=x_title, y=y_title, y_axis={"rangemode": "tozero"}, x_axis={
         "type": "log", "tickmode": "array", "tickvals": powers, "ticktext": [f"{power:g}" for power in powers],
     }) | LEGEND
@@ -139,7 +144,7 @@ def curves(x: np.ndarray, lines: Mapping[State, np.ndarray], *, names: Mapping[S
             "showarrow": False, "text": escape(upright[1]), "font": {"color": palette.ACCENT[theme]},
             "bgcolor": palette.BACKGROUND[theme], "borderpad": 1,
         }]
-    return go.Figure(traces, layout)
+    return Panel(traces, layout)
 
 
 def head_grids(values: Sequence[np.ndarray], *, titles: Sequence[str], texts: Mapping[str, str], most: float,

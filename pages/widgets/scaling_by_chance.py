@@ -13,6 +13,7 @@ import streamlit as st
 
 from engine import saturation
 from pages.figures import scaling
+from pages.figures.beside import beside
 from pages.figures.scaling import Marker
 from pages.widgets import controls, drawn
 from pages.widgets.drawn import Drawn
@@ -53,10 +54,10 @@ def show(spoken: Language, _: Translate) -> dict[str, str | int]:
     st.markdown(_table(d_head, k_len, here, _))
     theme = st.context.theme.type or "light"
     pictures = _over_d_head(d_head, k_len, medians, theme, _)
-    drawn.show(pictures, per_row=3)
+    drawn.show(pictures, per_row=1)
     row = controls.slider(_("Row to look at"), 0, SHOWN_ROWS - 1, key=ROW, default=0)
     samples = _samples(d_head, k_len, distribution, row, theme, _)
-    drawn.show(samples)
+    drawn.show(samples, per_row=1)
     facts = [("d_k", str(d_head)), ("n", str(k_len)), (_("Entries"), _distributions(_)[distribution]),
              (_("Rows drawn"), str(N_ROWS))]
     drawn.offer("scaling-by-chance", [*pictures, *samples], facts=facts, language=spoken, _=_)
@@ -146,38 +147,47 @@ def _over_d_head(d_head: int, k_len: int, medians: dict[str, tuple[Medians, ...]
                 "jacobian_norm": _("Jacobian norm (median)")}
     names, at = _states(_), D_HEADS.index(d_head)
     freezing = saturation.freezing_d_head(k_len)
-    pictures = []
+    panels, columns = [], {"d_k": D_HEADS}
     for measure, title in measures.items():
         lines = {state: np.array([getattr(one, measure) for one in medians[state]]) for state in STATES}
         theory = saturation.expected_entropy(x, k_len) if measure == "entropy" else None
-        figure = scaling.curves(
-            x, lines, names=names, x_title="d_k", y_title="", theme=theme, upright=(freezing, "2 ln n"),
+        panels.append(scaling.curves(
+            x, lines, names=names, x_title="d_k", y_title=title, theme=theme, upright=(freezing, "2 ln n"),
             markers=[Marker(x[at], lines[state][at], state, "") for state in STATES],
-            theory=None if theory is None else (theory, _("theory, n → ∞")))
-        columns = {"d_k": D_HEADS, **{f"{measure}, {names[state]}": lines[state] for state in STATES}}
-        pictures.append(Drawn(f"chance-{measure.replace('_', '-')}", _("{measure} over d_k").format(measure=title),
-                           figure, columns))
-    return pictures
+            theory=None if theory is None else (theory, _("theory, n → ∞")), tick_base=4))
+        columns |= {f"{measure}, {names[state]}": lines[state] for state in STATES}
+    title = " · ".join(_("{measure} over d_k").format(measure=measure) for measure in measures.values())
+    return [Drawn("chance-over-d-head", title, beside(*panels), columns)]
 
 
 def _samples(d_head: int, k_len: int, distribution: str, row: int, theme: str, _: Translate) -> list[Drawn]:
-    """Histogram and one row of each state."""
-    names, scores = _states(_), _scores(d_head, k_len, distribution)
+    """Histogram and one row of each state, side by side."""
+    scores = _scores(d_head, k_len, distribution)
+    return [_histograms(d_head, scores, theme, _), _row(row, scores, theme, _)]
+
+
+def _histograms(d_head: int, scores: dict[str, np.ndarray], theme: str, _: Translate) -> Drawn:
     variance = {"without": float(d_head), "with": 1.0}
-    texts = {"score": _("score"), "density": _("density"), "theory": _("theory"), "key": _("key"),
-             "weight": _("weight"), "uniform": _("uniform")}
-    pictures = []
-    for state in STATES:
-        figure = scaling.histogram(scores[state], variance=variance[state], reach=4 * d_head**0.5, state=state,
-                                   texts=texts, theme=theme)
-        bars = figure.data[0]
-        title = _("Scores {state}: variance {variance:.3g}").format(
-            state=names[state], variance=float(scores[state].var()))
-        pictures.append(Drawn(f"chance-scores-{state}", title, figure, {"score": bars.x, "density": bars.y}))
-    for state in STATES:
+    panels, titles, columns = [], [], {}
+    for state, name in _states(_).items():
+        panel = scaling.histogram(
+            scores[state], variance=variance[state], reach=4 * d_head**0.5, state=state, theme=theme,
+            texts={"score": f"{_('score')}, {name}", "density": _("density"), "theory": _("theory")})
+        panels.append(panel)
+        titles.append(_("Scores {state}: variance {variance:.3g}").format(
+            state=name, variance=float(scores[state].var())))
+        columns |= {f"score, {name}": panel.traces[0]["x"], f"density, {name}": panel.traces[0]["y"]}
+    return Drawn("chance-scores", " · ".join(titles), beside(*panels), columns)
+
+
+def _row(row: int, scores: dict[str, np.ndarray], theme: str, _: Translate) -> Drawn:
+    panels, titles, columns = [], [], {"key": np.arange(scores["with"].shape[1])}
+    for state, name in _states(_).items():
         weights = saturation.softmax(scores[state][row])
-        figure = scaling.row_softmax(weights, state=state, texts=texts, theme=theme)
-        title = _("Softmax of row {row} {state}: largest weight {largest:.3f}").format(
-            row=row, state=names[state], largest=float(weights.max()))
-        pictures.append(Drawn(f"chance-row-{state}", title, figure, {"key": np.arange(k_len), "weight": weights}))
-    return pictures
+        panels.append(scaling.row_softmax(
+            weights, state=state, theme=theme,
+            texts={"key": f"{_('key')}, {name}", "weight": _("weight"), "uniform": _("uniform")}))
+        titles.append(_("Softmax of row {row} {state}: largest weight {largest:.3f}").format(
+            row=row, state=name, largest=float(weights.max())))
+        columns[f"weight, {name}"] = weights
+    return Drawn("chance-row", " · ".join(titles), beside(*panels), columns)

@@ -14,6 +14,7 @@ from engine import LocalEngine, Prompt, Trace
 from engine import scaling as lab
 from engine.saturation import HeadGradients, HeadSaturation, RescaledOutput
 from pages.figures import scaling
+from pages.figures.beside import beside
 from pages.figures.scaling import Marker
 from pages.widgets import banners, controls, drawn
 from pages.widgets.drawn import Drawn
@@ -155,11 +156,11 @@ def _head_pictures(found: HeadSaturation, at: dict[str, int], measure: str, chos
                **{f"{measure}, {names[state]}": values[place].ravel() for state, place in at.items()}}
     order = np.argsort(found.multipliers, kind="stable")
     line = values[:, *chosen]
-    curve = scaling.curves(
+    curve = beside(scaling.curves(
         found.multipliers[order], {"with": line[order]}, names={"with": _("layer {layer}, head {head}").format(
             layer=chosen[0], head=chosen[1])}, x_title=_("multiplier"), y_title="", theme=theme,
         markers=[Marker(float(found.multipliers[place]), float(line[place]), state, names[state])
-                 for state, place in at.items()])
+                 for state, place in at.items()]))
     return [
         Drawn("model-heads", _("Every head of the stream: {measure}").format(measure=title), grids, columns),
         Drawn("model-head", _("Layer {layer}, head {head} at every multiplier: {measure}").format(

@@ -31,7 +31,7 @@ def line(found: list[float], part: float) -> str:
 
 
 def test_d_k_moved(page, report):
-    found = repaint.slider(page, "d_k", [".st-key-picture-chance-scores-without", ".st-key-picture-chance-row-without"])
+    found = repaint.slider(page, "d_k", [".st-key-picture-chance-scores", ".st-key-picture-chance-row"])
     part = spent(lambda: [saturation.softmax_stats(scores) for scores in saturation.simulate(256, 128, 500)])
     report("scaling: d_k moved → histogram and row painted", line(found, part.processor), "≤ 0.3 s")
 
@@ -40,7 +40,7 @@ def test_n_moved_with_its_curve_over_every_d_k(page, report):
     # A sweep over all d_k, where nobody asked for this n before.
     page.locator(".st-key-n").get_by_role("slider").press("Home")
     page.wait_for_timeout(2_000)
-    found = repaint.slider(page, "n", [".st-key-picture-chance-entropy", ".st-key-picture-chance-row-without"])
+    found = repaint.slider(page, "n", [".st-key-picture-chance-over-d-head", ".st-key-picture-chance-row"])
 
     def sweep() -> None:
         for d_head in 2 ** np.arange(2, 10.5, 0.5):

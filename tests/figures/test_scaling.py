@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import pytest
 
 from pages.figures import palette, scaling
+from pages.figures.beside import beside
 from pages.figures.scaling import Marker
 
 TEXTS = {"score": "score", "density": "density", "theory": "theory", "key": "key", "weight": "weight",
@@ -19,12 +20,12 @@ X = 2.0 ** np.arange(2, 11)
 
 def curves(**rest) -> go.Figure:
     lines = {"without": np.linspace(3, 0, 9), "with": np.full(9, 4.0)}
-    return scaling.curves(X, lines, **{"names": NAMES, "x_title": "d_k", "y_title": "entropy"} | rest)
+    return beside(scaling.curves(X, lines, **{"names": NAMES, "x_title": "d_k", "y_title": "entropy"} | rest))
 
 
 def test_the_histogram_is_a_density_under_the_normal_curve():
     scores = np.random.default_rng(0).normal(0, 8, 200_000)
-    figure = scaling.histogram(scores, variance=64.0, reach=40.0, state="without", texts=TEXTS)
+    figure = beside(scaling.histogram(scores, variance=64.0, reach=40.0, state="without", texts=TEXTS))
     bars, curve = figure.data
     assert (bars.y * bars.width).sum() == pytest.approx(1, abs=1e-3)
     np.testing.assert_allclose(bars.y, curve.y, atol=0.12 * curve.y.max())
@@ -34,13 +35,13 @@ def test_the_histogram_is_a_density_under_the_normal_curve():
 
 def test_a_narrow_histogram_keeps_its_bins_on_a_wide_axis():
     scores = np.random.default_rng(0).normal(0, 1, 50_000)
-    figure = scaling.histogram(scores, variance=1.0, reach=128.0, state="with", texts=TEXTS)
+    figure = beside(scaling.histogram(scores, variance=1.0, reach=128.0, state="with", texts=TEXTS))
     assert figure.data[0].width[0] < 0.2 and np.count_nonzero(figure.data[0].y) > 40
 
 
 def test_a_row_is_drawn_key_by_key_from_zero_to_one():
     weights = np.array([0.1, 0.7, 0.2])
-    figure = scaling.row_softmax(weights, state="with", texts=TEXTS)
+    figure = beside(scaling.row_softmax(weights, state="with", texts=TEXTS))
     np.testing.assert_array_equal(figure.data[0].y, weights)
     assert figure.layout.yaxis.range[0] == 0 and figure.layout.yaxis.range[1] >= 1
     assert figure.layout.shapes[0].y0 == figure.layout.shapes[0].y1 == pytest.approx(1 / 3)
@@ -60,6 +61,31 @@ def test_marks_stand_where_they_are_told_and_the_upright_at_its_value():
     assert figure.layout.annotations[0].x == pytest.approx(np.log10(9.7))
     assert figure.layout.xaxis.type == "log"
     assert [trace.name for trace in figure.data if trace.mode == "lines"] == ["theory", NAMES["without"], NAMES["with"]]
+
+
+def test_ticks_stand_at_the_powers_of_their_base():
+    for base, expected in ((2, X), (4, X[::2])):
+        np.testing.assert_allclose(curves(tick_base=base).layout.xaxis.tickvals, expected)
+
+
+def test_panels_beside_each_other_keep_axes_marks_and_heights_of_their_own():
+    lines = {"without": np.linspace(3, 0, 9), "with": np.full(9, 4.0)}
+    panels = [scaling.curves(X, lines, names=NAMES, x_title="d_k", y_title=title, upright=(9.7, "2 ln n"))
+              for title in ("entropy", "largest", "norm")]
+    figure = beside(*panels)
+    assert [axis.title.text for axis in figure.select_yaxes()] == ["entropy", "largest", "norm"]
+    domains = [axis.domain for axis in figure.select_xaxes()]
+    assert domains[0][0] == 0 and domains[-1][1] == pytest.approx(1)
+    assert all(left[1] < right[0] for left, right in zip(domains, domains[1:]))
+    assert len({round(end - start, 9) for start, end in domains}) == 1
+    assert [(trace.xaxis, trace.yaxis) for trace in figure.data[::2]] == [("x", "y"), ("x2", "y2"), ("x3", "y3")]
+    assert [trace.name for trace in figure.data if trace.showlegend] == [
+        NAMES["without"], NAMES["with"]], "once each"
+    assert [(shape.xref, shape.yref) for shape in figure.layout.shapes] == [
+        ("x", "y domain"), ("x2", "y2 domain"), ("x3", "y3 domain")]
+    assert [note.xref for note in figure.layout.annotations] == ["x", "x2", "x3"]
+    lined = beside(*(scaling.row_softmax(np.full(4, 0.25), state=state, texts=TEXTS) for state in ("without", "with")))
+    assert [(shape.yref, shape.y0) for shape in lined.layout.shapes] == [("y", 0.25), ("y2", 0.25)]
 
 
 def test_grids_share_one_scale_and_outline_one_head():
@@ -90,8 +116,8 @@ def test_no_text_reaches_plotly_as_markup():
     hostile = dict.fromkeys(TEXTS, "<script>x</script>")
     names = dict.fromkeys(NAMES, "<i>name</i>")
     figures = [
-        scaling.histogram(np.zeros(4), variance=1.0, reach=4.0, state="with", texts=hostile),
-        scaling.row_softmax(np.full(4, 0.25), state="with", texts=hostile),
+        beside(scaling.histogram(np.zeros(4), variance=1.0, reach=4.0, state="with", texts=hostile),
+               scaling.row_softmax(np.full(4, 0.25), state="with", texts=hostile)),
         curves(names=names, x_title="<b>", y_title="<b>", upright=(9.0, "<b>"),
                markers=[Marker(8.0, 1.0, "with", "<i>")], theory=(np.zeros(9), "<i>")),
         scaling.head_grids([np.zeros((2, 2))], titles=["<i>"], texts=hostile, most=1.0),
@@ -111,5 +137,6 @@ def test_equal_arrays_give_equal_figures_and_states_differ_in_colour(theme):
 
 
 def test_numbers_are_sent_as_arrays():
-    data = json.loads(scaling.row_softmax(np.full(512, 1 / 512), state="with", texts=TEXTS).to_json())["data"][0]
+    figure = beside(scaling.row_softmax(np.full(512, 1 / 512), state="with", texts=TEXTS))
+    data = json.loads(figure.to_json())["data"][0]
     assert len(base64.b64decode(data["y"]["bdata"])) == 512 * 8

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages.widgets import normalization_data
+
 PAGE = str(Path(__file__).resolve().parents[2] / "app.py")
 SENTENCE = "我喜欢吃苹果"
 #: Page → what its address says beside the sentence.
@@ -19,6 +21,13 @@ ADDRESSES = {
     "memory": {"kv_tokens": "4096", "kv_kind": "paged", "kv_from": "number"},
     "scaling": {},
 }
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running():
+    """Waits for networks that a page still builds: they share torch's random numbers with other tests' models."""
+    yield
+    normalization_data.workbench().start(lambda: iter(())).future.result(110)
 
 
 def opened(page: str, address: dict[str, str]) -> AppTest:
