@@ -30,10 +30,13 @@ def test_five_cards_have_figures_and_lead_to_their_pages(page, app_url, settled)
     assert [link.split("?")[0].strip("/") for link in links] == list(PAGES)
 
 
-@pytest.mark.parametrize("width", [1440, 820])
-def test_nothing_sticks_out_sideways(page, app_url, settled, width):
+@pytest.mark.parametrize(("width", "language"), [(1440, "zh"), (820, "en")])
+def test_nothing_sticks_out_of_the_page_or_its_bar(page, app_url, settled, width, language):
     page.set_viewport_size({"width": width, "height": 900})
-    page.goto(f"{app_url}/?lang=zh")
+    page.goto(f"{app_url}/?lang={language}")
     page.locator(".st-key-card-5 .js-plotly-plot").wait_for()
     settled(page)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    labels = page.locator("header .stMarkdownEllipsis")
+    assert labels.count() > 3
+    assert max(labels.evaluate_all("all => all.map((label) => label.getBoundingClientRect().height)")) < 40
