@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 #: Between two pictures, as a share of the figure's width: room for the right one's tick labels and axis title.
-GAP = 0.08
+GAP = 0.1
 
 
 @dataclass(frozen=True, eq=False)

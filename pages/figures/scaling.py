@@ -211,8 +211,8 @@ def grouped_bars(groups: Mapping[State, np.ndarray], *, names: Mapping[State, st
 
 def _layout(theme: palette.Theme, *, x: str, y: str, x_axis: dict | None = None, y_axis: dict | None = None) -> dict:
     """The layout in one piece: every later change of a figure costs as much as making it."""
-    # Margins of our own: `automargin` draws a figure twice.
-    axis = {"gridcolor": _RULE[theme], "zeroline": False, "fixedrange": True}
+    # Margins of our own: `automargin`, which Plotly's template turns on, draws a figure twice.
+    axis = {"gridcolor": _RULE[theme], "zeroline": False, "fixedrange": True, "automargin": False}
     return bare_layout(title="", theme=theme) | {
         "height": HEIGHT, "bargap": 0.12,
         "margin": {"l": 72 if y else 44, "r": 16, "t": 36, "b": 44 if x else 24, "pad": 4},
