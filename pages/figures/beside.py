@@ -1,4 +1,4 @@
-"""Small pictures side by side in one figure: a browser draws one figure of three in less than half the time of three.
+"""Small pictures side by side in one figure: Streamlit makes each changed figure anew, some 30 ms of a browser's time.
 
 It knows Plotly's axes. It does not know what the pictures show.
 """
