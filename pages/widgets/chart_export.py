@@ -66,6 +66,6 @@ def _titled(figure: go.Figure, title: str, theme: palette.Theme) -> go.Figure:
 def _draw(figures: Mapping[str, go.Figure], name: str, theme: palette.Theme, _: Translate) -> None:
     drawn = drawing.draw([_titled(figure, title, theme) for title, figure in figures.items()], _)
     for number, (title, content) in enumerate(zip(figures, drawn)):
-        for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")):
+        for kind, mime in drawing.MEDIA.items():
             st.download_button(f"{title} · {kind.upper()}", content[kind], f"{name}-{number}.{kind}", mime,
                                on_click="ignore", key=f"{name}-{kind}-{number}")

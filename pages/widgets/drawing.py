@@ -11,6 +11,8 @@ import streamlit as st
 from pages.figures.images import images
 from pages.widgets.language import Translate
 
+#: Format → media type.
+MEDIA = {"png": "image/png", "svg": "image/svg+xml"}
 _one_at_a_time = threading.Lock()
 
 

@@ -45,7 +45,7 @@ def _draw(figure: go.Figure, name: str, theme: str, _: Translate) -> None:
     figure = go.Figure(figure)
     figure.update_layout(width=900, paper_bgcolor=palette.BACKGROUND[theme])
     for content in drawing.draw([figure], _):
-        for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")):
+        for kind, mime in drawing.MEDIA.items():
             st.download_button(kind.upper(), content[kind], f"{name}.{kind}", mime, on_click="ignore",
                                key=f"save-{kind}")
 

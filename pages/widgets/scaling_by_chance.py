@@ -53,14 +53,15 @@ def show(spoken: Language, _: Translate) -> dict[str, str | int]:
     st.markdown(_headline(d_head, k_len, here, _))
     st.markdown(_table(d_head, k_len, here, _))
     theme = st.context.theme.type or "light"
-    pictures = _over_d_head(d_head, k_len, medians, theme, _)
-    drawn.show(pictures, per_row=1)
+    over_d_head = _over_d_head(d_head, k_len, medians, theme, _)
+    drawn.show([over_d_head], per_row=1)
     row = controls.slider(_("Row to look at"), 0, SHOWN_ROWS - 1, key=ROW, default=0)
-    samples = _samples(d_head, k_len, distribution, row, theme, _)
+    scores = _scores(d_head, k_len, distribution)
+    samples = [_histograms(d_head, scores, theme, _), _row(row, scores, theme, _)]
     drawn.show(samples, per_row=1)
     facts = [("d_k", str(d_head)), ("n", str(k_len)), (_("Entries"), _distributions(_)[distribution]),
              (_("Rows drawn"), str(N_ROWS))]
-    drawn.offer("scaling-by-chance", [*pictures, *samples], facts=facts, language=spoken, _=_)
+    drawn.offer("scaling-by-chance", [over_d_head, *samples], facts=facts, language=spoken, _=_)
     return {D_HEAD: d_head, K_LEN: k_len, DISTRIBUTION: distribution, ROW: row}
 
 
@@ -140,7 +141,7 @@ def _table(d_head: int, k_len: int, here: dict[str, Medians], _: Translate) -> s
 
 
 def _over_d_head(d_head: int, k_len: int, medians: dict[str, tuple[Medians, ...]], theme: str,
-                 _: Translate) -> list[Drawn]:
+                 _: Translate) -> Drawn:
     """The three measures over d_k, with the place where one is and the freezing point."""
     x = np.array(D_HEADS, dtype=float)
     measures = {"entropy": _("entropy (nats)"), "max_probability": _("largest weight"),
@@ -157,16 +158,11 @@ def _over_d_head(d_head: int, k_len: int, medians: dict[str, tuple[Medians, ...]
             theory=None if theory is None else (theory, _("theory, n → ∞")), tick_base=4))
         columns |= {f"{measure}, {names[state]}": lines[state] for state in STATES}
     title = " · ".join(_("{measure} over d_k").format(measure=measure) for measure in measures.values())
-    return [Drawn("chance-over-d-head", title, beside(*panels), columns)]
-
-
-def _samples(d_head: int, k_len: int, distribution: str, row: int, theme: str, _: Translate) -> list[Drawn]:
-    """Histogram and one row of each state, side by side."""
-    scores = _scores(d_head, k_len, distribution)
-    return [_histograms(d_head, scores, theme, _), _row(row, scores, theme, _)]
+    return Drawn("chance-over-d-head", title, beside(*panels), columns)
 
 
 def _histograms(d_head: int, scores: dict[str, np.ndarray], theme: str, _: Translate) -> Drawn:
+    """The scores of each state, side by side."""
     variance = {"without": float(d_head), "with": 1.0}
     panels, titles, columns = [], [], {}
     for state, name in _states(_).items():
@@ -181,6 +177,7 @@ def _histograms(d_head: int, scores: dict[str, np.ndarray], theme: str, _: Trans
 
 
 def _row(row: int, scores: dict[str, np.ndarray], theme: str, _: Translate) -> Drawn:
+    """Softmax of one row in each state, side by side."""
     panels, titles, columns = [], [], {"key": np.arange(scores["with"].shape[1])}
     for state, name in _states(_).items():
         weights = saturation.softmax(scores[state][row])
