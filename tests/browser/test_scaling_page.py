@@ -38,11 +38,13 @@ def visit(page, app_url, settled, **parameters) -> None:
     settled(page)
 
 
-def move(page, key: str, presses: int) -> None:
+def move(page, settled, key: str, presses: int) -> None:
+    """Presses an arrow key as a person does who looks where each press has led."""
     slider = page.locator(f".st-key-{key}").get_by_role("slider")
     slider.focus()
     for _ in range(abs(presses)):
         slider.press("ArrowRight" if presses > 0 else "ArrowLeft")
+        settled(page)
 
 
 def row(page, name: str) -> list[str]:
@@ -79,16 +81,16 @@ def test_every_control_of_the_part_by_chance_moves_its_numbers(page, app_url, se
         assert row(page, name) == numbers
     largest = float(by_chance(64, 128, "normal")["largest weight"][0])
     page.get_by_text(f"takes {largest:.0%} of the weight without the division").wait_for()
-    move(page, "d_k", 4)
+    move(page, settled, "d_k", 4)
     for name, numbers in by_chance(256, 128, "normal").items():
         expect_row(page, name, numbers)
-    move(page, "n", -2)
+    move(page, settled, "n", -2)
     for name, numbers in by_chance(256, 32, "normal").items():
         expect_row(page, name, numbers)
     page.get_by_role("radio", name="Laplace").click()
     for name, numbers in by_chance(256, 32, "laplace").items():
         expect_row(page, name, numbers)
-    move(page, "sample", 2)
+    move(page, settled, "sample", 2)
     largest = [saturation.softmax(scores[2]).max() for scores in saturation.simulate(256, 32, N_ROWS,
                                                                                    distribution="laplace")]
     page.get_by_text(f"Softmax of row 2 without division: largest weight {largest[0]:.3f}").wait_for()
@@ -114,11 +116,11 @@ def test_every_control_of_the_part_in_a_model_moves_its_numbers(page, app_url, s
     expect_row(page, "entropy (nats)", measures("encoder", 0, 0, place)["entropy (nats)"])
     assert row(page, "entropy (nats)")[0] == f"{own:.3f}"
     page.get_by_role("radio", name="Cross").click()
-    move(page, "layer", 2)
-    move(page, "head", 1)
+    move(page, settled, "layer", 2)
+    move(page, settled, "head", 1)
     for name, numbers in measures("cross", 2, 1, place).items():
         expect_row(page, name, numbers)
-    move(page, "half_octaves", 6)
+    move(page, settled, "half_octaves", 6)
     for name, numbers in measures("cross", 2, 1, place + 6).items():
         expect_row(page, name, numbers)
     page.get_by_role("radio", name="largest weight").click()
