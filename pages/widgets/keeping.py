@@ -14,28 +14,39 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import RerunException
 
-_PAGE, _DRAWN = "kept_page", "kept_drawn"
+_VISIT = "kept_visit"
+
+
+@dataclass
+class _Visit:
+    """Where a session is, and whether a run of that page has come to its end."""
+
+    page: str
+    drawn: bool = False
 
 
 @contextmanager
 def visit(page: str) -> Iterator[None]:
     """Around a run of `page`: notices a first visit or a return, and whether a run was interrupted."""
-    state = st.session_state
-    if state.get(_PAGE) != page:
-        state[_PAGE], state[_DRAWN] = page, False
+    here = st.session_state.get(_VISIT)
+    if here is None or here.page != page:
+        here = st.session_state[_VISIT] = _Visit(page)
     try:
         yield
     finally:
+        # Not through the session state: after `st.stop` any use of it stops again, before the value is set.
         if not isinstance(sys.exception(), RerunException):
-            state[_DRAWN] = True
+            here.drawn = True
 
 
 def keep(name: str, value: object) -> None:
     """Makes the widget called `name` stand at `value`, if it does not yet."""
     state = st.session_state
-    if not state.get(_DRAWN) or name not in state or state[name] != value:
+    here = state.get(_VISIT)
+    if here is None or not here.drawn or name not in state or state[name] != value:
         state[name] = value

@@ -98,6 +98,19 @@ def test_every_control_of_the_part_by_chance_moves_its_numbers(page, app_url, se
     page.wait_for_function("location.search.includes('d_k=256') && location.search.includes('distribution=laplace')")
 
 
+def test_an_arrow_key_held_down_ends_where_it_was_let_go(page, app_url, settled):
+    # Each press starts a run that the next one interrupts; the browser must still hold whatever the server refers to.
+    visit(page, app_url, settled, text=" ")
+    slider = page.locator(".st-key-d_k").get_by_role("slider")
+    slider.focus()
+    for key in (["ArrowRight"] * 4 + ["ArrowLeft"] * 4) * 4 + ["ArrowRight"] * 4:
+        page.keyboard.press(key)
+        page.wait_for_timeout(30)  # a keyboard's repeat rate
+    for name, numbers in by_chance(256, 128, "normal").items():
+        expect_row(page, name, numbers)
+    assert page.get_by_role("dialog").count() == 0
+
+
 def test_every_control_of_the_part_in_a_model_moves_its_numbers(page, app_url, settled, engine, prompt):
     visit(page, app_url, settled)
     found = lab.heads(engine, prompt)

@@ -57,6 +57,12 @@ def test_values_are_sent_with_the_first_run_only(page):
     assert sent(test.run()) == set()
 
 
+def test_a_page_that_stops_for_want_of_a_sentence_sends_its_values_once_too():
+    test = opened("scaling", {"text": " "})
+    assert {"d_k", "n", "text"} <= sent(test)
+    assert sent(test.run()) == set()
+
+
 def test_a_second_press_of_forward_counts_though_the_browser_still_shows_the_step_before():
     test = opened("qkv", {"step": "dot"})
     before = test.session_state["step"]
