@@ -158,7 +158,7 @@ def chromium():
 
 def options(locale: str) -> dict[str, object]:
     """Of a browser profile: 1280 px wide, light."""
-    return {"viewport": {"width": 1280, "height": 900}, "locale": locale, "color_scheme": "light",
+    return {"viewport": {"width": 1280, "height": 900}, "locale": locale, "color_scheme": "light", "reduced_motion": "reduce",
             "accept_downloads": True}
 
 

@@ -55,6 +55,7 @@
     }
   };
 
+  const later = () => new Promise((resolve) => setTimeout(resolve, 20));
   const drawn = () => new Promise((resolve) => requestAnimationFrame(() => requestIdleCallback(resolve)));
   // A skeleton stands where the script of an element is still being loaded; a stale element is about to go.
   const still = () => !open && document.querySelector('[data-testid="stApp"][data-test-script-state="notRunning"]') &&
@@ -65,9 +66,16 @@
     async settled(milliseconds) {
       const end = Date.now() + milliseconds;
       // Twice idle: what has arrived is drawn before the first, what drawing it asks for is sent before the second.
-      for (let calm = 0; calm < 2; calm = still() ? calm + 1 : 0) {
+      // Until then it looks rarely: a frame asked for is a frame painted, by a processor that the app needs.
+      for (let calm = 0; calm < 2;) {
         if (Date.now() > end) return false;
+        if (!still()) {
+          calm = 0;
+          await later();
+          continue;
+        }
         await drawn();
+        calm = still() ? calm + 1 : 0;
       }
       return true;
     },
