@@ -158,8 +158,8 @@ def chromium():
 
 def options(locale: str) -> dict[str, object]:
     """Of a browser profile: 1280 px wide, light."""
-    return {"viewport": {"width": 1280, "height": 900}, "locale": locale, "color_scheme": "light", "reduced_motion": "reduce",
-            "accept_downloads": True}
+    return {"viewport": {"width": 1280, "height": 900}, "locale": locale, "color_scheme": "light",
+            "reduced_motion": "reduce", "accept_downloads": True}
 
 
 def prepare(profile) -> None:
