@@ -8,6 +8,7 @@ formula; it compares with one and says why they differ.
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -105,7 +106,8 @@ def build(config: str | Mapping[str, Any] | transformers.PretrainedConfig, *,
     Raises:
         ModelRefused: transformers cannot build it (code "config_not_understood").
     """
-    made = of_config(config)
+    # A copy: transformers writes type and attention into the configuration, which a loaded model may be reading.
+    made = copy.deepcopy(of_config(config))
     kind = transformers.AutoModelForSeq2SeqLM if made.is_encoder_decoder else transformers.AutoModelForCausalLM
     with _BUILDING:
         try:
