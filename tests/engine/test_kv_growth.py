@@ -55,8 +55,19 @@ def test_bytes_of_every_step_are_the_formulas(engine, kind):
 
 
 def flops_of_the_run(engine, kind: str, growth) -> tuple[list[int], list[int]]:
-    """torch's count of every step, on the loaded model itself, by its own route."""
+    """torch's count of every step, on the loaded model itself, by its own route.
+
+    In eager attention: torch does not count what the CPU's fused kernel multiplies.
+    """
     def job(live):
+        before = live.model.config._attn_implementation
+        live.model.set_attn_implementation("eager")
+        try:
+            return counted(live)
+        finally:
+            live.model.set_attn_implementation(before)
+
+    def counted(live):
         source = torch.tensor([kv_growth.run.encode(live, Prompt(kind, TEXT), limits=engine.limits).source])
         pairs = {True: [], False: []}
         for cached in (True, False):
