@@ -58,7 +58,8 @@ def _choose_stream(trace: Trace, _: Translate) -> tuple[str, str]:
     names = _stream_names(_)
     units = {"words": _("Words"), "tokens": _("Tokens")}
     state = st.session_state
-    keep("stream", state.get("stream") if state.get("stream") in trace.streams else trace.streams[0])
+    stream = state.get("stream")
+    keep("stream", stream if stream in trace.streams else trace.streams[0], among=tuple(trace.streams))
     keep("unit", state.get("unit") if state.get("unit") in units else "words")
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     stream = left.segmented_control(_("Stream"), trace.streams, key="stream", required=True,

@@ -19,7 +19,7 @@ def slider(label: str, low: int, high: int, *, key: str, default: int, step: int
     if not low < high:
         return low
     value = low + round((min(max(value, low), high) - low) / step) * step
-    keep(key, min(value, high))
+    keep(key, min(value, high), among=(low, high, step))
     return st.slider(label, low, high, step=step, key=key, help=help, persist_state="session")
 
 
@@ -27,14 +27,14 @@ def steps(label: str, options: Sequence[int], *, key: str, default: int, help: s
           format_func: Callable[[int], str] = "{:,}".format) -> int:
     """A slider over `options`, rising numbers; another number becomes the nearest one."""
     value = _number(key, default)
-    keep(key, min(options, key=lambda option: abs(option - value)))
+    keep(key, min(options, key=lambda option: abs(option - value)), among=tuple(options))
     return st.select_slider(label, list(options), key=key, format_func=format_func, help=help, persist_state="session")
 
 
 def choice(label: str, names: Mapping[str, str], *, key: str, help: str | None = None) -> str:
     """One of `names` (value → what is shown), the first by default."""
     value = st.session_state.get(key)
-    keep(key, value if value in names else next(iter(names)))
+    keep(key, value if value in names else next(iter(names)), among=tuple(names))
     return st.segmented_control(label, list(names), key=key, required=True, format_func=names.get, help=help,
                                 persist_state="session")
 

@@ -65,7 +65,8 @@ def choose_output_word(evidence: Evidence, _: Translate, *, key: str = "output_w
         told = _("{word}: {cut} nats without A, {attention} attention").format(
             word=word.text, cut=evidence_texts.signed(word.cut_delta), attention=evidence_texts.plain(word.attention))
         options[f"{word.span[0]}-{word.span[1]}"] = " · ".join([told, *marks])
-    keep(key, st.session_state.get(key) if st.session_state.get(key) in options else "")
+    chosen = st.session_state.get(key)
+    keep(key, chosen if chosen in options else "", among=tuple(options.values()))
     st.selectbox(_("Output word that stands for A"), list(options), key=key, format_func=options.get,
                  filter_mode=None, persist_state="session",
                  help=_("What the effects are measured on. Found by cutting A off from the decoder, and by the "

@@ -171,10 +171,9 @@ def _number(_: Translate) -> int:
     # By comparison, not by a callback: a slider moved there and back within one interrupted run calls none.
     if "kv_slider" in state and state["kv_slider"] != state.get("kv_slid"):
         keep("kv_tokens", state["kv_slider"])
-    else:
-        keep("kv_slider", state["kv_tokens"])
-    state["kv_slid"] = state["kv_slider"]
     stops = STOPS if state["kv_tokens"] in STOPS else tuple(sorted({*STOPS, state["kv_tokens"]}))
+    keep("kv_slider", state["kv_tokens"], among=stops)
+    state["kv_slid"] = state["kv_tokens"]
     slider, exact = st.columns([3, 1], vertical_alignment="bottom")
     slider.select_slider(_("Tokens in each sequence"), stops, key="kv_slider",
                          format_func=lambda stop: f"{stop:,}", persist_state="session")

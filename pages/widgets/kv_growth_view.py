@@ -53,7 +53,7 @@ def _settle(name: str, *, bounds: tuple[int, int], usual: int) -> None:
     """Brings a number from the address to its type and bounds; one that is right already is left alone."""
     given = str(st.session_state.get(name, usual))
     number = min(max(int(given), bounds[0]), bounds[1]) if given.isdecimal() and len(given) < 6 else usual
-    keep(name, number)
+    keep(name, number, among=bounds)
 
 
 def show(engine: LocalEngine, *, language: Language, _: Translate) -> None:

@@ -34,7 +34,7 @@ def choose_site(found: tuple[Site, ...], _: Translate) -> Site:
     """Which of the model's norms to look at, by name; the last one by default."""
     names = {site.name: f"{site.name} ({METHODS[site.form]})" for site in found}
     site = st.session_state.get("norm_site")
-    keep("norm_site", site if site in names else found[-1].name)
+    keep("norm_site", site if site in names else found[-1].name, among=tuple(names))
     chosen = st.selectbox(_("Activations that enter this norm of the model"), list(names), key="norm_site",
                           format_func=names.get, persist_state="session")
     return next(site for site in found if site.name == chosen)

@@ -61,7 +61,7 @@ def show(engine: LocalEngine, model: str, spoken: Language, _: Translate) -> dic
 
 def _valid(key: str, options: dict[str, str]) -> str:
     value = st.session_state.get(key)
-    keep(key, value if value in options else next(iter(options)))
+    keep(key, value if value in options else next(iter(options)), among=tuple(options))
     return key
 
 

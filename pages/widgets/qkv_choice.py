@@ -50,8 +50,8 @@ def walk(_engine: LocalEngine, prompt: Prompt, head: Head) -> Walk:
 
 def choose_pair(found: Walk, view: StreamView, _: Translate) -> tuple[int, int]:
     """Draws the choice of the token that looks and the token looked at; returns their positions."""
-    row = _valid(ROW, len(view.queries), _last_word(view))
-    column = _valid(COLUMN, len(view.keys), _strongest(found, row, view))
+    row = _valid(ROW, view.queries, _last_word(view))
+    column = _valid(COLUMN, view.keys, _strongest(found, row, view))
     with st.container(key="pair"):
         row = _one(_("Who looks (query)"), view.queries, ROW)
         column = _one(_("Who is looked at (key)"), view.keys, COLUMN)
@@ -88,13 +88,13 @@ def _one(label: str, tokens: tuple[str, ...], key: str) -> int:
                     persist_state="session")
 
 
-def _valid(key: str, length: int, default: int) -> int:
+def _valid(key: str, tokens: tuple[str, ...], default: int) -> int:
     try:
         value = int(st.session_state.get(key, default))
     except (TypeError, ValueError, OverflowError):
         value = default
-    value = value if 0 <= value < length else default
-    keep(key, value)
+    value = value if 0 <= value < len(tokens) else default
+    keep(key, value, among=tuple(tokens))
     return value
 
 

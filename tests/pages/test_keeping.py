@@ -63,6 +63,25 @@ def test_a_page_that_stops_for_want_of_a_sentence_sends_its_values_once_too():
     assert sent(test.run()) == set()
 
 
+def test_a_slider_of_another_length_stands_where_the_one_before_it_stood():
+    test = opened("positions", {})
+
+    def move(label: str, value: int) -> None:
+        next(one for one in test.slider if one.label == label).set_value(value).run()
+        assert not test.error
+
+    def at() -> int:
+        return next(one for one in test.slider if one.label == "Position i").value
+
+    move("Position i", 20)
+    move("Positions n", 128)
+    move("Position i", 5)
+    move("Positions n", 8)  # positions 0 to 7: the last one of another length stood at 20
+    assert at() == 5
+    move("Positions n", 64)
+    assert at() == 5
+
+
 def test_a_second_press_of_forward_counts_though_the_browser_still_shows_the_step_before():
     test = opened("qkv", {"step": "dot"})
     before = test.session_state["step"]
