@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from functools import partial
 
 import pytest
 import torch
 
-from engine import Head, LocalEngine, Prompt, knockouts, kv_growth, norm_activations, norm_sites, positions_lab, scaling
-from engine import walk as walking
+from engine import LocalEngine, Prompt, kv_growth
 from tests.engine import tiny
+from tests.engine.operations import OPERATIONS, TEXT, held
 
-TEXT = "我喜欢吃苹果 the apple"
 KINDS = ("marian", "gpt2", "mistral")
 
 
@@ -44,33 +42,6 @@ def state(engine, kind: str) -> dict[str, object]:
         }
 
     return engine.submit(kind, read).result()
-
-
-def held(engine, kind: str, job, **arguments):
-    return engine.submit(kind, partial(job, limits=engine.limits, **arguments)).result()
-
-
-def norms(engine, kind: str, stream: str) -> None:
-    first, *_, last = held(engine, kind, norm_sites.sites, text=TEXT)
-    held(engine, kind, norm_activations.read_batch, texts=(TEXT, "the apple"), site=first)
-    trace = engine.trace(Prompt(kind, TEXT))
-    engine.submit(kind, partial(norm_activations.change_future, trace=trace, site=last)).result()
-
-
-OPERATIONS = {
-    "trace": lambda engine, kind, stream: engine.trace(Prompt(kind, TEXT)),
-    "growth": lambda engine, kind, stream: held(engine, kind, kv_growth.grow, text=TEXT, n_steps=4),
-    "scaling": lambda engine, kind, stream: [
-        scaling.heads(engine, Prompt(kind, TEXT)), scaling.outputs(engine, Prompt(kind, TEXT), (0.5,)),
-        scaling.gradients(engine, Prompt(kind, TEXT))],
-    "positions": lambda engine, kind, stream: [
-        positions_lab.read(engine, kind, n_positions=12), positions_lab.compare_orders(engine, Prompt(kind, TEXT))],
-    "walk": lambda engine, kind, stream: walking.walk(engine, Prompt(kind, TEXT), Head(stream, 0, 1)),
-    "knockouts": lambda engine, kind, stream: [
-        knockouts.leak(engine, Prompt(kind, TEXT)), knockouts.pad(engine, Prompt(kind, TEXT), Head(stream, 0, 1))],
-    "evidence": lambda engine, kind, stream: engine.evidence(Prompt(kind, TEXT), "苹果", "吃"),
-    "norms": norms,
-}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,15 +1,16 @@
 """What only CUDA can show: parity there, half precision, memory that really runs out, predictions that hold.
 
 Run by `make test-gpu` with whichever Python is active; needs torch,
-transformers, numpy and pytest alone. ATTENTION_TEST_DEVICE=cpu runs the code
-paths that need no CUDA memory on a machine without it (`-k "not memory"`).
+transformers, numpy and pytest alone. Without CUDA,
+ATTENTION_TEST_DEVICE=second:0 runs what needs no CUDA memory (`-k "not memory"`)
+on a device that only keeps its tensors apart; test_second_device.py does so.
 """
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ import transformers
 from engine import Head, LocalEngine, Prompt, budget, errors, loading
 from engine.limits import DEFAULT
 from tests.engine import oracle, tiny
+from tests.engine.operations import OPERATIONS
+from tests.gpu import second_device
 
 # Other versions of torch and transformers than the pinned ones run here, and may deprecate what we use.
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
@@ -28,6 +31,11 @@ TEXT = "我喜欢吃苹果, the apple every day."
 TARGET = "I eat."
 MODELS = ("zh-en", *oracle.SHOWN)
 MiB = 2**20
+#: What may differ between two devices.
+OF_THE_DEVICE = {"device", "provenance", "memory", "seconds", "seconds_cached", "seconds_uncached"}
+
+if DEVICE.startswith(second_device.NAME):
+    second_device.install()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -131,6 +139,43 @@ def test_twenty_sessions_at_once_get_the_answers_they_would_get_alone(engine, fo
         maps = list(pool.map(lambda p: crowd.pattern(p, Head("decoder", 2, 1)), prompts))
     for prompt, got in zip(prompts, maps, strict=True):
         np.testing.assert_allclose(got, engine.pattern(prompt, Head("decoder", 2, 1)), atol=1e-6)
+
+
+# --- the labs --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def on_cpu(folder):
+    return LocalEngine(assets=oracle.ASSETS, folder=folder, device="cpu")
+
+
+def assert_alike(got: object, expected: object, where: str) -> None:
+    """Equal but for rounding, field by field; `where` names the place in a failure."""
+    assert type(got) is type(expected), where
+    if is_dataclass(expected):
+        for name in (field.name for field in fields(expected) if field.name not in OF_THE_DEVICE):
+            assert_alike(getattr(got, name), getattr(expected, name), f"{where}.{name}")
+    elif isinstance(expected, dict):
+        assert got.keys() == expected.keys(), where
+        for key in expected:
+            assert_alike(got[key], expected[key], f"{where}[{key}]")
+    elif isinstance(expected, (tuple, list)):
+        assert len(got) == len(expected), where
+        for n, pair in enumerate(zip(got, expected, strict=True)):
+            assert_alike(*pair, f"{where}[{n}]")
+    elif isinstance(expected, (float, np.ndarray)) and np.asarray(expected).dtype.kind == "f":
+        np.testing.assert_allclose(got, expected, atol=1e-4, rtol=1e-3, err_msg=where)
+    elif isinstance(expected, np.ndarray):
+        np.testing.assert_array_equal(got, expected, err_msg=where)
+    else:
+        assert got == expected, where
+
+
+@pytest.mark.parametrize("name, stream", [("zh-en", "cross"), ("gpt2", "decoder"), ("mistral", "decoder")])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_lab_answers_as_on_the_cpu(engine, on_cpu, operation, name, stream):
+    got, expected = (OPERATIONS[operation](who, name, stream) for who in (engine, on_cpu))
+    assert_alike(got, expected, operation)
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,58 @@
+"""Holds the engine to a device that is not the CPU where there is no CUDA: no tensor is left behind.
+
+Runs the CUDA tests of the embedded model on `second_device` in a process of
+its own, because torch never forgets a device. All of them take two minutes:
+ATTENTION_TEST_DEVICE=second:0 python -m pytest -m gpu tests/gpu -k "not memory"
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+MIXED = """
+import torch
+from tests.gpu import second_device
+second_device.install()
+there, here = torch.ones(2, 2, device="second:0"), torch.ones(2, 2)
+{}
+"""
+FORBIDDEN = {
+    "a sum": "there + here", "a product": "there @ here", "one list": "torch.cat([there, here])",
+    "a choice": "torch.where(there > 0, there, here)", "numpy": "there.numpy()",
+    "an index of the other kind": "here[torch.zeros(1, dtype=torch.long, device=there.device)]",
+    "a generator": "torch.rand(2, device=there.device, generator=torch.Generator())",
+}
+ALLOWED = """
+assert (there + here.to(there.device)).cpu().numpy().tolist() == [[2, 2], [2, 2]]
+assert (there * here.sum()).sum().item() == 16 and there[torch.tensor([0])].device == there.device
+here[0] = 3 * there[0]
+assert here.tolist() == [[3, 3], [1, 1]] and torch.arange(2, 5, device=there.device).tolist() == [2, 3, 4]
+"""
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=100,
+                          env={**os.environ, **environment})
+
+
+def test_all_that_mixes_devices_fails_there():
+    tries = "".join(f"""
+try:
+    {code}
+except (RuntimeError, TypeError):
+    pass
+else:
+    raise SystemExit("{name} was let through")
+""" for name, code in FORBIDDEN.items())
+    done = run("-c", MIXED.format(tries + ALLOWED))
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_engine_leaves_no_tensor_behind():
+    done = run("-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "tests/gpu/test_cuda.py",
+               "-k", "every and zh-en or keep and gpt2", ATTENTION_TEST_DEVICE="second:0")
+    assert done.returncode == 0, done.stdout[-4_000:]
+    assert re.search(r"^10 passed", done.stdout, re.MULTILINE), done.stdout[-400:]
