@@ -145,8 +145,7 @@ def _result(growth: Growth, asked: tuple[str, str, int], *, language: Language, 
         st.plotly_chart(layers, theme=None, config=plotly_config("cache-layers"), key="kv-growth-layers",
                         alt=_("Bytes of each layer"))
     figures = {_("Bytes of the cache over the tokens in it"): figure, _("Bytes of each layer"): layers}
-    figures |= _costs(growth, step, theme, _)
-    _device(growth, theme, _)
+    figures |= _costs(growth, step, theme, _) | _device(growth, step, theme, _)
     chart_export.offer(f"cache-{asked[0]}".replace("/", "-"), tables={_("Every step"): lambda: columns(growth)},
                        figures=figures, language=language, _=_,
                        facts=lambda: [(_("Model"), asked[0]), (_("Text"), asked[1]), (_("Output"), growth.output),
@@ -223,14 +222,27 @@ def _costs(growth: Growth, step: int, theme: str, _: Translate) -> dict:
     return figures
 
 
-def _device(growth: Growth, theme: str, _: Translate) -> None:
+def _device(growth: Growth, step: int, theme: str, _: Translate) -> dict:
+    """What the GPU itself reports, beside the cache; off a GPU, the sentence that says so."""
     if growth.memory is None:
         st.caption(_("On a GPU this page also shows live tensors, the allocator's reserve and the device's use; this "
                      "run was on {device}.").format(device=growth.device))
-        return
+        return {}
     st.subheader(_("What the GPU reports"))
+    st.markdown(_("From step 0 to step {step} the cache changed by **{cache}**, live tensors by **{live}**, the "
+                  "allocator's reserve by **{reserved}** and the device's use by **{device}**.").format(
+        step=step, **{name: _change(values[step] - values[0]) for name, values in {
+            "cache": growth.logical.sum(axis=1), "live": growth.memory.live, "reserved": growth.memory.reserved,
+            "device": growth.memory.device}.items()}))
     series = {_("live tensors"): growth.memory.live, _("the allocator's reserve"): growth.memory.reserved,
               _("in use on the device, by everybody"): growth.memory.device}
-    st.plotly_chart(memory.device(growth.lengths, series=series, tokens=_("tokens in the cache"), theme=theme),
-                    theme=None, config=plotly_config("gpu-memory"), key="kv-device",
-                    alt=_("Live tensors, reserve and use of the GPU"))
+    name = _("Live tensors, reserve and use of the GPU")
+    figure = memory.device(growth.lengths, series=series, tokens=_("tokens in the cache"), theme=theme)
+    st.plotly_chart(figure, theme=None, config=plotly_config("gpu-memory"), key="kv-device", alt=name)
+    st.caption(_("torch's allocator takes memory from the device in blocks of 2 MiB or more and gives it to tensors, "
+                 "so the reserve grows in steps. The device's use also holds CUDA's own context and other programs."))
+    return {name: figure}
+
+
+def _change(n_bytes: int) -> str:
+    return ("+" if n_bytes >= 0 else "−") + readable_bytes(abs(int(n_bytes)))

@@ -6,6 +6,7 @@ to the cache's tensors, exactly. Seconds are only required to be there.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -161,6 +162,26 @@ def test_a_book_is_counted_as_the_tokenizer_does(engine):
 def test_a_text_too_long_to_count_is_refused(engine):
     with pytest.raises(errors.TextTooLong):
         engine.submit("marian", lambda live: kv_growth.count_tokens(live, "x" * 10_000_001)).result()
+
+
+def test_what_a_gpu_reports_is_kept_step_by_step(engine, monkeypatch):
+    """Without CUDA: the driver's and the allocator's answers are made up, one for each step."""
+    step, total = iter(range(100)), 10**12
+
+    def driver(device):
+        return total - 7_000 * next(step), total
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", driver)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 11)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 13)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+
+    def job(live):
+        return kv_growth.grow(replace(live, device="cuda:0"), text=TEXT, n_steps=5, limits=engine.limits)
+
+    memory = engine.submit("gpt2", job).result().memory
+    assert (memory.live == 11).all() and (memory.reserved == 13).all() and memory.live.shape == (5,)
+    assert np.diff(memory.device).tolist() == [7_000] * 4
 
 
 @pytest.mark.gpu
