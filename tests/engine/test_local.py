@@ -92,7 +92,7 @@ def test_what_was_asked_first_does_not_change_the_rest(folder, shared):
 
 def test_models_run_side_by_side(folder, shared):
     engine = make(folder)
-    prompts = [Prompt(name, f"apple{n}") for n in range(2) for name in KINDS]
+    prompts = [Prompt(name, f"apple{n}") for n in range(2) for name in ("gpt2", "gemma2", "bert", "t5")]
     answers = in_threads([lambda p=p: engine.summaries(p, engine.trace(p).streams[0]).entropy for p in prompts])
     for prompt, answer in zip(prompts, answers, strict=True):
         alone = shared.summaries(prompt, shared.trace(prompt).streams[0]).entropy
