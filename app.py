@@ -9,7 +9,8 @@ import streamlit as st
 
 from pages.widgets import banners, keeping, language, runtime, style
 
-_ = language.translator(language.choose())
+chosen = language.choose()
+_ = language.translator(chosen)
 
 page = st.navigation(
     [
@@ -30,6 +31,6 @@ st.set_page_config(
     layout="wide",
 )
 style.apply()
-with keeping.visit(page.url_path), banners.guard(_):
+with keeping.visit(page.url_path, chosen.code), banners.guard(_):
     runtime.start(_)
     page.run()

@@ -15,7 +15,7 @@ from engine import Evidence, ModelCard, Prompt
 from pages.figures import evidence as figures
 from pages.figures import palette
 from pages.figures.frame import plotly_config
-from pages.widgets import evidence_texts, evidence_view, prompt_box
+from pages.widgets import evidence_texts, evidence_view, model_box, prompt_box
 from pages.widgets.banners import escape
 from pages.widgets.evidence_panels import Picture
 from pages.widgets.evidence_question import Question, Side, output_word, span_of
@@ -37,16 +37,8 @@ def choose_second(question: Question, source: Side, cards: tuple[ModelCard, ...]
 
 
 def _other_model(question: Question, cards: tuple[ModelCard, ...], _: Translate) -> Question | None:
-    state = st.session_state
-    by_name = {card.name: card for card in cards}
-    names = [name for name in by_name if name != question.prompt.model]
-    if state.get("second_model") and state["second_model"] not in names:
-        names.append(state["second_model"])
-    keep("second_model", state.get("second_model") or None)
-    name = st.selectbox(
-        _("Second model"), names, key="second_model", accept_new_options=True, filter_mode="contains", index=None,
-        format_func=lambda name: prompt_box.describe(by_name[name], _) if name in by_name else name,
-        placeholder=_("Choose a model, or type a hub id: org/name"), persist_state="session")
+    others = [card for card in cards if card.name != question.prompt.model]
+    name = model_box.choose(_("Second model"), others, key="second_model", _=_)
     prompt_box.ask_before_fetching(name, _)
     # What the first model wrote is not what the second writes: its own word is found anew.
     return _with_its_word(replace(question, prompt=Prompt(name, question.prompt.text))) if name else None

@@ -14,7 +14,7 @@ import streamlit as st
 
 from engine import ModelCard, Prompt, StreamTokens, Trace
 from engine.evidence_types import Reference
-from pages.widgets import evidence_questions, prompt_box, sentences
+from pages.widgets import evidence_questions, model_box, prompt_box, sentences
 from pages.widgets.evidence_questions import Ready
 from pages.widgets.keeping import keep
 from pages.widgets.language import Language, Translate
@@ -74,17 +74,14 @@ def choose_sentence(cards: tuple[ModelCard, ...], *, language: Language, _: Tran
     if "text" not in state:
         _take(evidence_questions.load()[0])
     keep("text", state["text"])
-    keep("model", state.get("model", cards[0].name if cards else None))
+    if "model" not in state:
+        state["model"] = cards[0].name if cards else None
     _offer_ready(by_name, language=language, _=_)
-    names = list(by_name) + ([state["model"]] if state["model"] and state["model"] not in by_name else [])
     left, middle, right = st.columns([5, 4, 2], gap="small", vertical_alignment="bottom")
     text = left.text_input(_("Sentence"), key="text", placeholder=_("Type a sentence, then press Enter"),
                            on_change=_forget_words, persist_state="session")
-    name = middle.selectbox(
-        _("Model"), names, key="model", accept_new_options=True, filter_mode="contains",
-        format_func=lambda name: prompt_box.describe(by_name[name], _) if name in by_name else name,
-        placeholder=_("Choose a model, or type a hub id: org/name"), persist_state="session",
-    )
+    with middle:
+        name = model_box.choose(_("Model"), cards, key="model", _=_)
     family = by_name[name].family if name in by_name else ""
     with right.popover(_("Pick a sentence"), icon=":material/format_list_bulleted:", width="stretch"):
         for example in sentences.examples(family):

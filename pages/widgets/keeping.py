@@ -26,17 +26,20 @@ _VISIT = "kept_visit"
 class _Visit:
     """Where a session is, whether a run of that page has come to its end, and what its widgets choose from."""
 
-    page: str
+    place: tuple[str, str]
     drawn: bool = False
     among: dict[str, Hashable] = field(default_factory=dict)
 
 
 @contextmanager
-def visit(page: str) -> Iterator[None]:
-    """Around a run of `page`: notices a first visit or a return, and whether a run was interrupted."""
+def visit(page: str, language: str) -> Iterator[None]:
+    """Around a run of `page`: notices a first visit or a return, and whether a run was interrupted.
+
+    Another language is another visit: the browser knows some choices by what is written on them.
+    """
     here = st.session_state.get(_VISIT)
-    if here is None or here.page != page:
-        here = st.session_state[_VISIT] = _Visit(page)
+    if here is None or here.place != (page, language):
+        here = st.session_state[_VISIT] = _Visit((page, language))
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from engine.kv_growth import Growing, Growth
 from pages.figures import memory
 from pages.figures.frame import plotly_config
 from pages.figures.memory import readable_bytes
-from pages.widgets import chart_export, kv_texts, permalink, prompt_box, sentences
+from pages.widgets import chart_export, kv_texts, model_box, permalink, prompt_box, sentences
 from pages.widgets.banners import escape
 from pages.widgets.keeping import keep
 from pages.widgets.language import Language, Translate
@@ -31,19 +31,15 @@ TICK, REDRAW = 0.05, 0.3
 
 def ask(engine: LocalEngine, _: Translate) -> tuple[str, str, int] | None:
     """Draws model, text and number of steps; returns them, or None while there is no text."""
-    cards = {card.name: card for card in engine.models()}
+    cards = engine.models()
     state = st.session_state
-    keep(prompt_box.MODEL, state.get(prompt_box.MODEL, next(iter(cards), None)))
+    if prompt_box.MODEL not in state:
+        state[prompt_box.MODEL] = cards[0].name if cards else None
     keep(prompt_box.TEXT, state.get(prompt_box.TEXT, sentences.load()[0].text))
     _settle(STEPS, bounds=BOUNDS, usual=USUAL_STEPS)
-    names = list(cards)
-    if state[prompt_box.MODEL] and state[prompt_box.MODEL] not in cards:
-        names.append(state[prompt_box.MODEL])
     with st.container(horizontal=True, vertical_alignment="bottom", key="kv-growth-box"):
         text = st.text_input(_("Text to go on from"), key=prompt_box.TEXT, persist_state="session")
-        name = st.selectbox(_("Model"), names, key=prompt_box.MODEL, accept_new_options=True, filter_mode="contains",
-                            format_func=lambda name: prompt_box.describe(cards[name], _) if name in cards else name,
-                            persist_state="session")
+        name = model_box.choose(_("Model"), cards, key=prompt_box.MODEL, _=_)
         n_steps = st.number_input(_("Steps"), *BOUNDS, key=STEPS, width=120, persist_state="session")
         st.button(_("Write"), type="primary", icon=":material/play_arrow:", key="kv-write")
     return (name, text, int(n_steps)) if name and text and text.strip() else None

@@ -11,8 +11,8 @@ import re
 import streamlit as st
 
 from engine import ModelCard, Prompt
-from pages.widgets import sentences
-from pages.widgets.banners import escape, human_bytes
+from pages.widgets import model_box, sentences
+from pages.widgets.banners import escape
 from pages.widgets.keeping import keep
 from pages.widgets.language import Language, Translate
 
@@ -30,22 +30,16 @@ def ask(cards: tuple[ModelCard, ...], *, language: Language, _: Translate) -> Pr
     """
     by_name = {card.name: card for card in cards}
     state = st.session_state
-    for kept in (MODEL, TEXT, TARGET, EXAMPLE):
+    for kept in (TEXT, TARGET, EXAMPLE):
         if kept in state:
             # On a first visit another page's widget of that key holds the value; this page's would begin empty.
             keep(kept, state[kept])
     if MODEL not in state:
-        keep(MODEL, cards[0].name if cards else None)
-    names = list(by_name) + ([state[MODEL]] if state[MODEL] and state[MODEL] not in by_name else [])
+        state[MODEL] = cards[0].name if cards else None
     left, right = st.columns([3, 2], gap="medium")
     with right:
-        name = st.selectbox(
-            _("Model"), names, key=MODEL, accept_new_options=True, filter_mode="contains",
-            format_func=lambda name: describe(by_name[name], _) if name in by_name else name,
-            placeholder=_("Choose a model, or type a hub id: org/name"),
-            persist_state="session",
-            help=_("Embedded models, folders of your models folder, or a hub id such as org/name@revision."),
-        )
+        name = model_box.choose(_("Model"), cards, key=MODEL, _=_, help=_(
+            "Embedded models, folders of your models folder, or a hub id such as org/name@revision."))
         family = by_name[name].family if name in by_name else ""
         target = ""
         if family in ("encoder-decoder", ""):
@@ -83,18 +77,6 @@ def ask_before_fetching(name: str | None, _: Translate) -> None:
         agreed.add(name)
         st.rerun()
     st.stop()
-
-
-def describe(card: ModelCard, _: Translate) -> str:
-    """One line on a model: name, family, layers × heads, size, licence."""
-    families = {
-        "encoder-decoder": _("encoder–decoder"), "decoder-only": _("decoder-only"), "encoder-only": _("encoder-only"),
-    }
-    parts = [card.name, families.get(card.family, card.model_type)]
-    if card.n_layers:
-        parts.append(f"{card.n_layers}×{card.n_heads}")
-    parts += [human_bytes(card.bytes), card.license or _("licence unknown")]
-    return " · ".join(parts)
 
 
 def _offer_examples(family: str, *, language: Language, _: Translate) -> None:
