@@ -65,12 +65,17 @@ def test_the_keyboard_alone_opens_a_head(page, app_url, settled):
     heading(page, HEADING.format(layer=1, head=1))
 
 
-def test_language_switch_keeps_sentence_and_head(page, app_url, settled):
+def test_language_switches_keep_sentence_model_and_head(page, app_url, settled):
     visit(page, app_url, settled, text="他每天吃一个苹果", stream="cross", layer=2, head=3)
     heading(page, "Cross-attention · layer 2, head 3")
-    page.get_by_role("radio", name="中文", exact=True).click()
-    heading(page, "交叉注意力 · 第 2 层，第 3 头")
-    assert page.get_by_label("句子").input_value() == "他每天吃一个苹果"
+    for language, title, sentence, model, family in (
+            ("中文", "交叉注意力 · 第 2 层，第 3 头", "句子", "模型", "编码器–解码器"),
+            ("English", "Cross-attention · layer 2, head 3", "Sentence", "Model", "encoder–decoder")):
+        page.get_by_role("radio", name=language, exact=True).click()
+        settled(page)
+        heading(page, title)
+        assert page.get_by_label(sentence, exact=True).input_value() == "他每天吃一个苹果"
+        assert page.get_by_role("combobox", name=model).input_value().startswith(f"zh-en · {family} · ")
 
 
 def test_permalink_round_trip(page, app_url, settled):

@@ -231,6 +231,9 @@ def test_permalink_and_language(page, app_url, settled):
     page.get_by_role("radio", name="中文", exact=True).click()
     page.get_by_role("heading", name=re.compile("gemma-2-9b 为 9,999 个词元保存")).wait_for()
     assert page.get_by_label("显存，GiB").input_value() == "48"
+    page.get_by_role("radio", name="English", exact=True).click()
+    settled(page)
+    page.get_by_role("heading", name=said.strip(), exact=True).wait_for()  # the cache's kind too is what it was
 
 
 def test_nonsense_in_the_address_is_set_right(page, app_url, settled):
