@@ -115,7 +115,7 @@ def encode(live: Live, prompt: Prompt, *, limits: Limits) -> Encoded:
                 next_step="Leave the target empty.", code="target_not_taken", model=live.name,
             )
         target_text, target_notes = text.prepare(prompt.target, limit=limits.text_characters, what="target")
-        encoded = text.tokenise(live.tokenizer, target_text)
+        encoded = text.tokenise_target(live.tokenizer, target_text)
         _check_length(len(encoded.ids), live, limits=limits, what="target")
         target = encoded.ids
         notes += target_notes + encoded.notes

@@ -18,12 +18,12 @@ from dataclasses import dataclass, replace
 import tokenizers
 
 from engine import errors
-from engine.backends import Backend, backend_of
+from engine.backends import Backend, as_target, backend_of
 from engine.glyphs import is_invisible, is_latin_letter, visible
 from engine.types import Token
 from engine.words import runs
 
-__all__ = ["Tokenised", "decode_tokens", "prepare", "tokenise", "visible"]
+__all__ = ["Tokenised", "decode_tokens", "prepare", "tokenise", "tokenise_target", "visible"]
 
 _REPLACEMENT = "\ufffd"
 _SPACE = "␣"
@@ -135,6 +135,15 @@ def tokenise(tokenizer, text: str) -> Tokenised:
             encoding.ids, encoding.tokens, encoding.offsets, encoding.special_tokens_mask, strict=True)
     ]
     return Tokenised(tuple(encoding.ids), _tokens(backend, pieces, text), notes)
+
+
+def tokenise_target(tokenizer, text: str) -> Tokenised:
+    """`text` as `tokenise` gives it, but as what the model is to write: in a multilingual tokenizer's target language.
+
+    The ids are those of `tokenizer(text_target=text)`. The tokenizer is switched meanwhile: only in its model's worker.
+    """
+    with as_target(tokenizer):
+        return tokenise(tokenizer, text)
 
 
 def decode_tokens(tokenizer, ids: Sequence[int], *, output: str) -> tuple[Token, ...]:
