@@ -153,9 +153,7 @@ def write(live: Live, encoded: Encoded, *, report: Report, limits: Limits) -> Wr
     if live.family == "encoder-only":
         return Written((), (), _fill_masks(live, encoded), True)
     if encoded.target is not None:
-        labels = torch.tensor([encoded.target])
-        consumed = live.model.prepare_decoder_input_ids_from_labels(labels=labels)[0]
-        return Written(tuple(consumed.tolist()), encoded.target, encoded.target_text, True)
+        return Written(_shifted(live, encoded.target), encoded.target, encoded.target_text, True)
     limit = _new_tokens(live, len(encoded.source), limits=limits)
     n_prompt = len(encoded.source) if live.family == "decoder-only" else 1
     if limit == 0:
@@ -223,6 +221,37 @@ def forward(live: Live, arguments: dict[str, Tensor]) -> Tensor:
     with torch.inference_mode():
         output = live.model(**arguments, **extra)
     return (output.logits if getattr(output, "logits", None) is not None else output[0])[0]
+
+
+def start_id(live: Live) -> int:
+    """The id that an encoder–decoder's output begins with, as `generate` finds it.
+
+    Raises:
+        ModelRefused: its configuration names none.
+    """
+    own, config = live.model.generation_config, live.model.config
+    for found in (own.decoder_start_token_id, getattr(config, "decoder_start_token_id", None), own.bos_token_id):
+        if isinstance(found, list):
+            found = found[0] if found else None
+        if found is not None:
+            return int(found)
+    raise _unwritable(live, "no decoder_start_token_id")
+
+
+def _shifted(live: Live, target: tuple[int, ...]) -> tuple[int, ...]:
+    """The ids that the rows of a given output read: mBART starts with the output's last id, others with their own."""
+    shift = getattr(live.model, "prepare_decoder_input_ids_from_labels", None)
+    if shift is None:
+        return (start_id(live), *target[:-1])
+    return tuple(shift(labels=torch.tensor([target]))[0].tolist())
+
+
+def _unwritable(live: Live, got: str) -> errors.ModelRefused:
+    return errors.ModelRefused(
+        "a generation_config.json by which transformers can write", got=f"{got} ({live.name})",
+        next_step="Correct that file in the model's folder, or choose another model.",
+        code="generation_config_unusable", detail=got,
+    )
 
 
 def _parameters(live: Live) -> set[str]:

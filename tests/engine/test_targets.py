@@ -47,7 +47,7 @@ def models(tmp_path_factory):
     return LocalEngine(folder=folder, device="cpu"), folder, made
 
 
-@pytest.mark.parametrize("name", ["mbart50"])
+@pytest.mark.parametrize("name", ["mbart50", "nllb"])
 def test_a_given_output_is_in_the_target_language(models, name):
     engine, folder, made = models
     trace = engine.trace(Prompt(name, "abc", "我喜欢"))
