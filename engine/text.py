@@ -30,7 +30,7 @@ _SPACE = "␣"
 _WORD_MARKERS = "▁Ġ"
 #: Invisible characters too common to remark on.
 _EVERYDAY = frozenset("\n\r\t")
-#: Tokens before the current one that are decoded with it, so that decoders which
+#: At least so many tokens before the current one are decoded with it, so that decoders which
 #: treat the first token differently don't.
 _CONTEXT = 4
 #: No character is written in more bytes, so no more tokens than this wait for one.
@@ -280,8 +280,11 @@ def _align(backend: tokenizers.Tokenizer, ids: Sequence[int], output: str) -> li
     """A span in `output` for each id, found by decoding a few ids at a time and looking the pieces up in order."""
     spans: list[tuple[int, int] | None] = [None] * len(ids)
     reached = first = 0
+    begins = [0]
     for at in range(len(ids)):
-        piece = _decoded(backend, ids, first, at + 1)
+        # Never from inside a character: decoders of byte tokens spoil the whole run that one broken character is in.
+        context = next((begin for begin in reversed(begins) if begin <= first - _CONTEXT), 0)
+        piece = _decoded(backend, ids[context:first], ids[first:at + 1])
         is_next = output.startswith(piece.strip(), _after_blanks(output, reached))
         if piece.endswith(_REPLACEMENT) and not is_next and at + 1 - first < _LONGEST_PENDING and at + 1 < len(ids):
             continue
@@ -290,14 +293,14 @@ def _align(backend: tokenizers.Tokenizer, ids: Sequence[int], output: str) -> li
             spans[first:at + 1] = [found] * (at + 1 - first)
             reached = found[1]
         first = at + 1
+        begins.append(first)
     return spans
 
 
-def _decoded(backend: tokenizers.Tokenizer, ids: Sequence[int], start: int, end: int) -> str:
-    context = list(ids[max(0, start - _CONTEXT):start])
-    before = backend.decode(context, skip_special_tokens=True)
-    both = backend.decode(context + list(ids[start:end]), skip_special_tokens=True)
-    return both[len(before):] if both.startswith(before) else backend.decode(list(ids[start:end]))
+def _decoded(backend: tokenizers.Tokenizer, context: Sequence[int], ids: Sequence[int]) -> str:
+    before = backend.decode(list(context), skip_special_tokens=True)
+    both = backend.decode([*context, *ids], skip_special_tokens=True)
+    return both[len(before):] if both.startswith(before) else backend.decode(list(ids))
 
 
 def _after_blanks(output: str, start: int) -> int:
