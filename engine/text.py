@@ -227,7 +227,23 @@ def _trimmed(pieces: Sequence[_Piece], text: str) -> list[tuple[int, int] | None
         if span is not None:
             begun, reached = span
         spans.append(span)
-    return spans
+    return _with_marks(spans, text)
+
+
+def _with_marks(spans: Sequence[tuple[int, int] | None], text: str) -> list[tuple[int, int] | None]:
+    """Spans that also hold the combining marks after them that no token covers: one unknown may stand for é's two."""
+    covered = {at for span in spans if span is not None for at in range(*span)}
+
+    def end_of(start: int, end: int) -> int:
+        while end < len(text) and end not in covered and _is_mark(text[end]) and not text[start].isspace():
+            end += 1
+        return end
+
+    return [span and (span[0], end_of(*span)) for span in spans]
+
+
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char).startswith("M")
 
 
 def _before_blanks(text: str, end: int, least: int) -> int:
@@ -266,7 +282,8 @@ def _with_fallbacks(tokens: list[Token], text: str, floor_ids: frozenset[int]) -
 
     fallen = {at for at, token in enumerate(tokens) if token.id in floor_ids and token.span is not None}
     for first, end in runs(len(tokens), same_latin_word):
-        if end - first > 1 and all(token.span[1] - token.span[0] == 1 for token in tokens[first:end]):
+        if end - first > 1 and all(sum(not _is_mark(char) for char in text[slice(*token.span)]) == 1
+                                   for token in tokens[first:end]):
             fallen.update(range(first, end))
     return tuple(
         replace(token, flag="fallback") if at in fallen and not token.flag else token for at, token in enumerate(tokens)

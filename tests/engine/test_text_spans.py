@@ -1,4 +1,4 @@
-"""Spans of what is hard to trace to its characters: outputs written in bytes.
+"""Spans of what is hard to trace to its characters: outputs written in bytes, and marks that no token reads.
 
 The oracle of the bytes is UTF-8: the tokens of a character are those that spell its bytes.
 """
@@ -6,9 +6,11 @@ The oracle of the bytes is UTF-8: the tokens of a character are those that spell
 from __future__ import annotations
 
 import pytest
+import transformers
 
 from engine import text
-from tests.engine.test_text import byte_fallback
+from tests.engine import oracle
+from tests.engine.test_text import byte_fallback, word_piece
 
 FALLBACK = byte_fallback()
 
@@ -51,3 +53,23 @@ def test_an_output_that_ends_inside_a_character_has_a_sign_for_each_byte(cut):
     assert output == "\ufffd" * len(ids)  # so does the decoder: it gives up the whole run
     assert [token.span for token in text.decode_tokens(FALLBACK, ids, output=output)] == [
         (at, at + 1) for at in range(len(ids))]
+
+
+@pytest.mark.parametrize(("typed", "expected"), [
+    ("cafe\u0301", [(0, 1), (1, 2), (2, 3), (3, 5)]), ("我e\u0301吃", [(0, 1), (1, 3), (3, 4)]),
+    ("e\u0301" * 3, [(0, 2), (2, 4), (4, 6)]), ("苹\u0301果", [(0, 1), (1, 2), (2, 3)]),
+    ("a\u0308\u0323b", [(0, 2), (2, 3), (3, 4)]),
+])
+def test_a_mark_that_no_token_covers_belongs_to_its_letter(typed, expected):
+    """zh-en's normaliser makes é of e and its mark, and its offsets forget the mark."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(oracle.ASSETS / "zh-en")
+    tokens = [token for token in text.tokenise(tokenizer, typed).tokens if not token.special]
+    assert [token.span for token in tokens] == expected
+    assert [at for span in expected for at in range(*span)] == list(range(len(typed)))
+    if typed == "cafe\u0301":
+        assert [token.flag for token in tokens] == ["fallback"] * 3 + ["unknown"]
+
+
+def test_a_normaliser_that_drops_marks_leaves_them_with_their_letters():
+    tokens = text.tokenise(word_piece(), "i\u0301 like pea\u0301r").tokens
+    assert [token.span for token in tokens] == [None, (0, 2), (3, 7), (8, 13), None]
