@@ -285,14 +285,19 @@ def _call(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Te
     return Call(
         # Not detached: under autograd, what `_exact` computes must reach the layers below.
         query=query[0], key=key[0], value=value[0],
-        mask=None if mask is None else mask[0].detach(),
+        mask=None if mask is None else _whole(mask, query, key),
         causal=bool(causal) and query.shape[2] > 1,
         scaling=float(scaling) if scaling is not None else query.shape[-1] ** -0.5,
         softcap=extra.get("softcap"),
         sinks=None if sinks is None else sinks.detach().reshape(-1),
-        bias=None if bias is None else bias[0].detach(),
+        bias=None if bias is None else _whole(bias, query, key),
         query_scaling=_query_scaling(module, scaling),
     )
+
+
+def _whole(tensor: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """The first item of (batch, heads, q_len, k_len) with axes that some models leave at 1 expanded, as a view."""
+    return tensor[0].detach().expand(-1, query.shape[2], key.shape[2])
 
 
 def _query_scaling(module: nn.Module, scaling: float | None) -> float:

@@ -15,6 +15,9 @@ import json
 import secrets
 import threading
 import weakref
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import tokenizers
 
@@ -28,8 +31,7 @@ _FLOOR_SHARED_BY = 3
 class Backend:
     """What this module needs of a tokenizer, copied once, so that its settings are nobody else's."""
 
-    def __init__(self, tokenizer, state: bytes) -> None:
-        self.state = state
+    def __init__(self, tokenizer) -> None:
         self.as_text = _without_typed_specials(_configured(tokenizer.backend_tokenizer, specials_as_text=True))
         self.with_specials = (
             _configured(tokenizer.backend_tokenizer, specials_as_text=False) if tokenizer.mask_token else self.as_text
@@ -49,6 +51,8 @@ class Backend:
         return (self.as_text.id_to_token(id_) if 0 <= id_ < 2**32 else None) or f"⟨{id_}⟩"
 
 
+#: Copies of one tokenizer: in its source and in its target language.
+_KEPT = 2
 _BACKENDS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 _BACKENDS_LOCK = threading.Lock()
 
@@ -65,10 +69,28 @@ def backend_of(tokenizer) -> Backend:
     # Switching a multilingual tokenizer's language swaps its post-processor, and thereby makes the copy stale.
     state = b"" if processor is None else processor.__getstate__()
     with _BACKENDS_LOCK:
-        kept = _BACKENDS.get(tokenizer)
-        if kept is None or kept.state != state:
-            kept = _BACKENDS[tokenizer] = Backend(tokenizer, state)
-        return kept
+        copies = _BACKENDS.setdefault(tokenizer, OrderedDict())
+        if state not in copies:
+            copies[state] = Backend(tokenizer)
+            if len(copies) > _KEPT:
+                copies.popitem(last=False)
+        copies.move_to_end(state)
+        return copies[state]
+
+
+@contextmanager
+def as_target(tokenizer) -> Iterator[None]:
+    """Switches a multilingual tokenizer to the language it writes, and back to just what it was, come what may."""
+    if not hasattr(tokenizer, "_switch_to_target_mode"):
+        yield
+        return
+    language, template = getattr(tokenizer, "tgt_lang", None), tokenizer.backend_tokenizer.post_processor
+    try:
+        tokenizer._switch_to_target_mode()  # sets a language where there was none
+        yield
+    finally:
+        tokenizer._switch_to_input_mode()
+        tokenizer.tgt_lang, tokenizer.backend_tokenizer.post_processor = language, template
 
 
 def _configured(original: tokenizers.Tokenizer, *, specials_as_text: bool) -> tokenizers.Tokenizer:

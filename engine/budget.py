@@ -120,6 +120,12 @@ def check(needed: int, *, device: str, limits: Limits) -> None:
         )
 
 
+def exhausted(error: Exception) -> bool:
+    """Whether `error` says that memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in _EXHAUSTED))
+
+
 def within_memory(job: Callable[[], T], *, device: str) -> T:
     """The result of `job`; where memory runs out, what it held is freed before the error leaves.
 
@@ -129,11 +135,9 @@ def within_memory(job: Callable[[], T], *, device: str) -> T:
     try:
         return job()
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        text = str(error)
-        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) \
-                and not any(phrase in text for phrase in _EXHAUSTED):
+        if not exhausted(error):
             raise
-        failed = text.partition("\n")[0] or type(error).__name__
+        failed = str(error).partition("\n")[0] or type(error).__name__
     # Outside the except block: the exception's frames held the tensors.
     gc.collect()
     if torch.cuda.is_available():

@@ -55,10 +55,12 @@ class Captured:
         """Bytes held; masks and biases that layers share are counted once, token labels by estimate."""
         # Without the lock, which a reduction holds for long: copying a dictionary's values is one step.
         calls, pictures = list(self.calls.values()), list(self.pictures.values())
-        shared = {t.data_ptr(): t for call in calls for t in (call.mask, call.bias) if t is not None}
+        # By storage: a mask may be an expanded view, far smaller than its shape says.
+        views = [t.untyped_storage() for call in calls for t in (call.mask, call.bias) if t is not None]
+        shared = {storage.data_ptr(): storage.nbytes() for storage in views}
         labels = sum(len(axis) for tokens in self.trace.axes for axis in (tokens.query, tokens.key, tokens.consumed))
         return (
-            sum(call.bytes for call in calls) + sum(t.numel() * t.element_size() for t in shared.values())
+            sum(call.bytes for call in calls) + sum(shared.values())
             + sum(picture.cells.nbytes for picture in pictures) + labels * LABEL_BYTES
         )
 

@@ -297,9 +297,7 @@ class LocalEngine(EvidenceMethods):
         path = source.fetch(found, on_progress=report)
         report(Progress("loading"))
         loaded = loading.load(path, device=self.device, on_progress=report, headroom=self.limits.memory_headroom)
-        # `run` sets the length of every output; a default left here would be a second one.
-        if getattr(loaded.model, "generation_config", None) is not None:
-            loaded.model.generation_config.max_length = None
+        run.settle(loaded.model)
         report(Progress("probing"))
         plan = probe(
             loaded.model, family=loaded.family, vocab=min(len(loaded.tokenizer), loaded.config.vocab_size),

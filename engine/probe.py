@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from engine import attention, errors
+from engine import attention, budget, errors
 from engine.limits import Limits
 from engine.types import STREAMS, Stream
 
@@ -27,6 +27,8 @@ SOURCE_LENGTH, TARGET_LENGTH = 11, 7
 LONGEST = 256
 #: Outputs may differ by this share of their variation over positions between two orders of the same float32 sums.
 OUTPUT_TOLERANCE = 1e-4
+#: What a forward pass raises whose config.json transformers took, but whose sizes don't fit together.
+_BROKEN = (RuntimeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,14 @@ def probe(model: nn.Module, *, family: str, vocab: int, special_ids: frozenset[i
     reference, eager = _eager(model, inputs, family=family)
     model.set_attn_implementation(attention.NAME)
     calls: list[attention.Call] = []
-    with torch.inference_mode(), attention.session(lambda call, output: calls.append(call)):
-        output = model(**inputs, use_cache=False) if "use_cache" in _arguments(model) else model(**inputs)
+    try:
+        with torch.inference_mode(), attention.session(lambda call, output: calls.append(call)):
+            output = model(**inputs, use_cache=False) if "use_cache" in _arguments(model) else model(**inputs)
+    except _BROKEN as error:
+        if _is_the_machines(error):
+            raise
+        raise _refused("the capture to run wherever eager does", f"{type(error).__name__}: {_first_line(error)}",
+                       "call_unmatched", model) from error
     total = sum(len(maps) for maps in eager.values())
     if len(calls) != total:
         raise _refused(
@@ -124,6 +132,11 @@ def _eager(model: nn.Module, inputs: dict[str, Tensor], *,
         except TypeError as error:
             raise _refused("a model with attention", "one that has no attention maps", "no_attention",
                            model) from error
+        except _BROKEN as error:
+            if _is_the_machines(error):
+                raise
+            raise _refused("a config.json with which the model runs", f"{type(error).__name__}: {_first_line(error)}",
+                           "config_unusable", model, detail=_first_line(error)) from error
     if family == "encoder-decoder":
         names = {"encoder": "encoder_attentions", "decoder": "decoder_attentions", "cross": "cross_attentions"}
     else:
@@ -132,10 +145,19 @@ def _eager(model: nn.Module, inputs: dict[str, Tensor], *,
     if not any(maps.values()):
         raise _refused("a model with attention", "one that has no attention maps", "no_attention", model)
     for stream, layers in maps.items():
-        if not layers or any(layer is None or layer.ndim != 4 for layer in layers):
+        if not layers or any(not isinstance(layer, Tensor) or layer.ndim != 4 for layer in layers):
             raise _refused("softmax attention in every layer", f"layers without a map in stream {stream}",
                            "attention_not_everywhere", model, stream=stream)
     return _head_output(output), maps
+
+
+def _is_the_machines(error: Exception) -> bool:
+    """Whether the machine failed, not the model: memory ran out, or the device broke."""
+    return budget.exhausted(error) or isinstance(error, torch.AcceleratorError)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _head_output(output) -> Tensor:

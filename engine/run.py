@@ -31,6 +31,17 @@ from engine.types import Progress, Prompt, Token
 
 Report = Callable[[Progress], None]
 
+#: Fields of a model's generation_config that bring chance in, ask for another output than ids, for a way of writing or
+#: a cache that we don't run, or for a clock. They are unset: where our own config is silent, `generate` reads them.
+NOT_FOLLOWED = (
+    "do_sample", "temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff",
+    "return_dict_in_generate", "output_attentions", "output_hidden_states", "output_scores", "output_logits",
+    "num_return_sequences", "num_beam_groups", "diversity_penalty", "penalty_alpha", "low_memory", "dola_layers",
+    "constraints", "force_words_ids", "guidance_scale", "token_healing", "stop_strings", "use_mtp",
+    "prompt_lookup_num_tokens", "assistant_early_exit", "is_assistant", "cache_implementation", "cache_config",
+    "max_cache_len", "compile_config", "prefill_chunk_size", "max_time", "max_length",
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Live:
@@ -96,6 +107,12 @@ class Written:
     complete: bool
 
 
+def settle(model: PreTrainedModel) -> None:
+    """Take from a freshly loaded model's generation_config what is not followed here; what decides the text stays."""
+    for name in NOT_FOLLOWED if getattr(model, "generation_config", None) is not None else ():
+        setattr(model.generation_config, name, None)
+
+
 def encode(live: Live, prompt: Prompt, *, limits: Limits) -> Encoded:
     """The prompt's ids, checked against every limit.
 
@@ -115,7 +132,7 @@ def encode(live: Live, prompt: Prompt, *, limits: Limits) -> Encoded:
                 next_step="Leave the target empty.", code="target_not_taken", model=live.name,
             )
         target_text, target_notes = text.prepare(prompt.target, limit=limits.text_characters, what="target")
-        encoded = text.tokenise(live.tokenizer, target_text)
+        encoded = text.tokenise_target(live.tokenizer, target_text)
         _check_length(len(encoded.ids), live, limits=limits, what="target")
         target = encoded.ids
         notes += target_notes + encoded.notes
@@ -153,19 +170,13 @@ def write(live: Live, encoded: Encoded, *, report: Report, limits: Limits) -> Wr
     if live.family == "encoder-only":
         return Written((), (), _fill_masks(live, encoded), True)
     if encoded.target is not None:
-        labels = torch.tensor([encoded.target])
-        consumed = live.model.prepare_decoder_input_ids_from_labels(labels=labels)[0]
-        return Written(tuple(consumed.tolist()), encoded.target, encoded.target_text, True)
+        return Written(_shifted(live, encoded.target), encoded.target, encoded.target_text, True)
     limit = _new_tokens(live, len(encoded.source), limits=limits)
     n_prompt = len(encoded.source) if live.family == "decoder-only" else 1
     if limit == 0:
         return _continued(live, encoded, [], complete=False)
     ids = _ids(live, encoded.source)
-    with torch.inference_mode():
-        sequence = live.model.generate(
-            ids, attention_mask=torch.ones_like(ids), generation_config=_generation_config(live, limit),
-            stopping_criteria=[_Reporter(live, report, n_prompt, limit)], **_cache(live),
-        )[0].tolist()
+    sequence = _generate(live, ids, _generation_config(live, limit), [_Reporter(live, report, n_prompt, limit)])[0]
     # At the limit some models are made to write an end (forced_eos_token_id): that one says nothing.
     ended = sequence[-1] in _end_ids(live) and live.model.generation_config.forced_eos_token_id is None
     complete = ended or len(sequence) - n_prompt < limit
@@ -192,12 +203,10 @@ def write_batch(live: Live, sources: Sequence[tuple[int, ...]], *, limit: int,
     config = _generation_config(live, min(limit, room) if bound else limit)
     if beams is not None:
         config.update(num_beams=beams, early_stopping=False, length_penalty=1.0)
-    with torch.inference_mode():
-        sequences = live.model.generate(
-            ids, attention_mask=torch.ones_like(ids), generation_config=config, **_cache(live))
+    sequences = _generate(live, ids, config, [])
     start = 1 if live.family == "encoder-decoder" else ids.shape[1]
     ends, written = _end_ids(live), []
-    for sequence in sequences.tolist():
+    for sequence in sequences:
         stop = next((at + 1 for at in range(start, len(sequence)) if sequence[at] in ends), len(sequence))
         written.append(tuple(sequence[start - (live.family == "encoder-decoder"):stop]))
     return written
@@ -223,6 +232,37 @@ def forward(live: Live, arguments: dict[str, Tensor]) -> Tensor:
     with torch.inference_mode():
         output = live.model(**arguments, **extra)
     return (output.logits if getattr(output, "logits", None) is not None else output[0])[0]
+
+
+def start_id(live: Live) -> int:
+    """The id that an encoder–decoder's output begins with, as `generate` finds it.
+
+    Raises:
+        ModelRefused: its configuration names none.
+    """
+    own, config = live.model.generation_config, live.model.config
+    for found in (own.decoder_start_token_id, getattr(config, "decoder_start_token_id", None), own.bos_token_id):
+        if isinstance(found, list):
+            found = found[0] if found else None
+        if found is not None:
+            return int(found)
+    raise _unwritable(live, "no decoder_start_token_id")
+
+
+def _shifted(live: Live, target: tuple[int, ...]) -> tuple[int, ...]:
+    """The ids that the rows of a given output read: mBART starts with the output's last id, others with their own."""
+    shift = getattr(live.model, "prepare_decoder_input_ids_from_labels", None)
+    if shift is None:
+        return (start_id(live), *target[:-1])
+    return tuple(shift(labels=torch.tensor([target]))[0].tolist())
+
+
+def _unwritable(live: Live, got: str) -> errors.ModelRefused:
+    return errors.ModelRefused(
+        "a generation_config.json by which transformers can write", got=f"{got} ({live.name})",
+        next_step="Correct that file in the model's folder, or choose another model.",
+        code="generation_config_unusable", detail=got,
+    )
 
 
 def _parameters(live: Live) -> set[str]:
@@ -257,8 +297,23 @@ def _new_tokens(live: Live, n_source: int, *, limits: Limits) -> int:
     return min(limits.new_tokens_target, bound - 1) if bound else limits.new_tokens_target
 
 
+def _generate(live: Live, ids: Tensor, config: GenerationConfig,
+              criteria: list[StoppingCriteria]) -> list[list[int]]:
+    """What `generate` gives for ids (batch, length); a setting of the model's that it rejects is the model's fault."""
+    try:
+        with torch.inference_mode():
+            return live.model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config,
+                                       stopping_criteria=criteria, **_cache(live)).tolist()
+    except ValueError as error:
+        raise _unwritable(live, str(error).partition("\n")[0]) from error
+
+
 def _generation_config(live: Live, limit: int) -> GenerationConfig:
-    """The model's own way of writing, without chance: beams stay, sampling goes."""
+    """The model's own way of writing, without chance: sampling goes, and an encoder–decoder's beams stay.
+
+    Whatever else of it weighs tokens (repetition penalties, suppressed and forced tokens, a least length) acts in
+    every family: a decoder-only model is greedy among what these leave.
+    """
     own = live.model.generation_config
     pad = own.pad_token_id if own.pad_token_id is not None else live.tokenizer.pad_token_id
     if pad is None:
@@ -269,8 +324,7 @@ def _generation_config(live: Live, limit: int) -> GenerationConfig:
             bos_token_id=own.bos_token_id,
         )
     config = copy.deepcopy(own)
-    config.update(do_sample=False, temperature=None, top_k=None, top_p=None, max_length=None, max_new_tokens=limit,
-                  pad_token_id=pad)
+    config.update(do_sample=False, max_new_tokens=limit, pad_token_id=pad)
     return config
 
 

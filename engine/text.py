@@ -18,19 +18,19 @@ from dataclasses import dataclass, replace
 import tokenizers
 
 from engine import errors
-from engine.backends import Backend, backend_of
+from engine.backends import Backend, as_target, backend_of
 from engine.glyphs import is_invisible, is_latin_letter, visible
 from engine.types import Token
 from engine.words import runs
 
-__all__ = ["Tokenised", "decode_tokens", "prepare", "tokenise", "visible"]
+__all__ = ["Tokenised", "decode_tokens", "prepare", "tokenise", "tokenise_target", "visible"]
 
 _REPLACEMENT = "\ufffd"
 _SPACE = "␣"
 _WORD_MARKERS = "▁Ġ"
 #: Invisible characters too common to remark on.
 _EVERYDAY = frozenset("\n\r\t")
-#: Tokens before the current one that are decoded with it, so that decoders which
+#: At least so many tokens before the current one are decoded with it, so that decoders which
 #: treat the first token differently don't.
 _CONTEXT = 4
 #: No character is written in more bytes, so no more tokens than this wait for one.
@@ -137,6 +137,15 @@ def tokenise(tokenizer, text: str) -> Tokenised:
     return Tokenised(tuple(encoding.ids), _tokens(backend, pieces, text), notes)
 
 
+def tokenise_target(tokenizer, text: str) -> Tokenised:
+    """`text` as `tokenise` gives it, but as what the model is to write: in a multilingual tokenizer's target language.
+
+    The ids are those of `tokenizer(text_target=text)`. The tokenizer is switched meanwhile: only in its model's worker.
+    """
+    with as_target(tokenizer):
+        return tokenise(tokenizer, text)
+
+
 def decode_tokens(tokenizer, ids: Sequence[int], *, output: str) -> tuple[Token, ...]:
     """Tokens of ids that the model wrote (or was given), with spans into the decoded text.
 
@@ -218,7 +227,23 @@ def _trimmed(pieces: Sequence[_Piece], text: str) -> list[tuple[int, int] | None
         if span is not None:
             begun, reached = span
         spans.append(span)
-    return spans
+    return _with_marks(spans, text)
+
+
+def _with_marks(spans: Sequence[tuple[int, int] | None], text: str) -> list[tuple[int, int] | None]:
+    """Spans that also hold the combining marks after them that no token covers: one unknown may stand for é's two."""
+    covered = {at for span in spans if span is not None for at in range(*span)}
+
+    def end_of(start: int, end: int) -> int:
+        while end < len(text) and end not in covered and _is_mark(text[end]) and not text[start].isspace():
+            end += 1
+        return end
+
+    return [span and (span[0], end_of(*span)) for span in spans]
+
+
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char).startswith("M")
 
 
 def _before_blanks(text: str, end: int, least: int) -> int:
@@ -257,7 +282,8 @@ def _with_fallbacks(tokens: list[Token], text: str, floor_ids: frozenset[int]) -
 
     fallen = {at for at, token in enumerate(tokens) if token.id in floor_ids and token.span is not None}
     for first, end in runs(len(tokens), same_latin_word):
-        if end - first > 1 and all(token.span[1] - token.span[0] == 1 for token in tokens[first:end]):
+        if end - first > 1 and all(sum(not _is_mark(char) for char in text[slice(*token.span)]) == 1
+                                   for token in tokens[first:end]):
             fallen.update(range(first, end))
     return tuple(
         replace(token, flag="fallback") if at in fallen and not token.flag else token for at, token in enumerate(tokens)
@@ -271,8 +297,11 @@ def _align(backend: tokenizers.Tokenizer, ids: Sequence[int], output: str) -> li
     """A span in `output` for each id, found by decoding a few ids at a time and looking the pieces up in order."""
     spans: list[tuple[int, int] | None] = [None] * len(ids)
     reached = first = 0
+    begins = [0]
     for at in range(len(ids)):
-        piece = _decoded(backend, ids, first, at + 1)
+        # Never from inside a character: decoders of byte tokens spoil the whole run that one broken character is in.
+        context = next((begin for begin in reversed(begins) if begin <= first - _CONTEXT), 0)
+        piece = _decoded(backend, ids[context:first], ids[first:at + 1])
         is_next = output.startswith(piece.strip(), _after_blanks(output, reached))
         if piece.endswith(_REPLACEMENT) and not is_next and at + 1 - first < _LONGEST_PENDING and at + 1 < len(ids):
             continue
@@ -281,14 +310,14 @@ def _align(backend: tokenizers.Tokenizer, ids: Sequence[int], output: str) -> li
             spans[first:at + 1] = [found] * (at + 1 - first)
             reached = found[1]
         first = at + 1
+        begins.append(first)
     return spans
 
 
-def _decoded(backend: tokenizers.Tokenizer, ids: Sequence[int], start: int, end: int) -> str:
-    context = list(ids[max(0, start - _CONTEXT):start])
-    before = backend.decode(context, skip_special_tokens=True)
-    both = backend.decode(context + list(ids[start:end]), skip_special_tokens=True)
-    return both[len(before):] if both.startswith(before) else backend.decode(list(ids[start:end]))
+def _decoded(backend: tokenizers.Tokenizer, context: Sequence[int], ids: Sequence[int]) -> str:
+    before = backend.decode(list(context), skip_special_tokens=True)
+    both = backend.decode([*context, *ids], skip_special_tokens=True)
+    return both[len(before):] if both.startswith(before) else backend.decode(list(ids))
 
 
 def _after_blanks(output: str, start: int) -> int:

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import torch
 
 from engine import attention, edits, run, summaries, text
 from engine.evidence import corpus as corpora
@@ -280,8 +279,7 @@ def _outputs(live: Live, chosen: Sequence[text.Tokenised], stream: Stream, repor
     if live.family != "encoder-decoder":
         return [() for _ in chosen]
     if stream == "encoder":
-        labels = torch.zeros(1, 1, dtype=torch.long)
-        start = int(live.model.prepare_decoder_input_ids_from_labels(labels=labels)[0, 0])
+        start = run.start_id(live)  # not from labels: to mBART, an id that is its padding is no label
         return [(start, start) for _ in chosen]
     outputs: list[tuple[int, ...]] = [()] * len(chosen)
     by_length: dict[int, list[int]] = {}

@@ -147,6 +147,11 @@ BY_CODE: dict[str, Texts] = {
         N_("{detail}"),
         N_("Copy the model's own config.json into its folder, or choose another model."),
     ),
+    "generation_config_unusable": Texts(
+        N_("a generation_config.json by which transformers can write"),
+        N_("{detail}"),
+        N_("Correct that file in the model's folder, or choose another model."),
+    ),
     "checkpoint_unreadable": Texts(
         N_("a checkpoint that transformers can open"),
         N_("{detail}"),

@@ -21,7 +21,7 @@ from tests.engine import tiny
 ASSETS = Path(os.environ.get("ATTENTION_TEST_ASSETS") or Path(__file__).resolve().parents[2] / "assets" / "models")
 #: Kinds of `tiny` that must be shown, each with its family.
 ENCODER_DECODERS = ("t5", "bart", "marian")
-ENCODERS = ("bert", "modernbert")
+ENCODERS = ("bert", "modernbert", "layoutlm")
 DECODERS = ("gpt2", "llama", "mistral", "qwen3", "gemma2", "gpt_oss", "opt")
 SHOWN = (*DECODERS, *ENCODERS, *ENCODER_DECODERS)
 REFUSED = ("deberta_v2", "bloom", "mamba")

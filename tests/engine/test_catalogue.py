@@ -15,7 +15,7 @@ FAMILIES = {
     "gpt2": "decoder-only", "llama": "decoder-only", "mistral": "decoder-only", "qwen3": "decoder-only",
     "gemma2": "decoder-only", "gpt_oss": "decoder-only", "opt": "decoder-only", "bloom": "decoder-only",
     "mamba": "decoder-only", "bert": "encoder-only", "modernbert": "encoder-only", "deberta_v2": "encoder-only",
-    "t5": "encoder-decoder", "bart": "encoder-decoder", "marian": "encoder-decoder",
+    "layoutlm": "encoder-only", "t5": "encoder-decoder", "bart": "encoder-decoder", "marian": "encoder-decoder",
 }
 
 

@@ -6,18 +6,25 @@ import itertools
 
 import numpy as np
 import pytest
+import transformers
 
 from engine import LocalEngine, Prompt
 from engine.evidence import corpus, reference
 from engine.evidence.reference import References, windows
-from tests.engine import oracle
+from tests.engine import oracle, tiny
 
 SENTENCE = "我喜欢吃苹果"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return oracle.save_tiny(tmp_path_factory.mktemp("models"), ("gpt2", "bert", "bart"))
+    folder = oracle.save_tiny(tmp_path_factory.mktemp("models"), ("gpt2", "bert", "bart"))
+    # mBART takes the first id from the labels' last one that is no padding, which is 0 here; M2M100 shifts no labels.
+    for name, cls, config in (("mbart", transformers.MBartForConditionalGeneration, transformers.MBartConfig),
+                              ("m2m_100", transformers.M2M100ForConditionalGeneration, transformers.M2M100Config)):
+        cls(config(**tiny._BART, decoder_start_token_id=tiny.EOS)).save_pretrained(folder / name)
+        tiny.tokenizer("<s> $A </s>").save_pretrained(folder / name)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +71,8 @@ def test_language(typed, language):
     assert corpus.language_of(typed) == language
 
 
-@pytest.mark.parametrize(("name", "stream"), [("gpt2", "decoder"), ("bart", "encoder"), ("bart", "cross")])
+@pytest.mark.parametrize(("name", "stream"), [("gpt2", "decoder"), ("bart", "encoder"), ("bart", "cross"),
+                                              ("mbart", "encoder"), ("m2m_100", "encoder")])
 def test_patterns_are_those_of_the_sentences(engine, folder, counted, name, stream):
     """Against transformers' eager maps of each sentence alone; half precision keeps 5e-4."""
     of = oracle.Oracle(folder / name)
@@ -72,7 +80,7 @@ def test_patterns_are_those_of_the_sentences(engine, folder, counted, name, stre
     assert found.n_sentences == 4
     for index, sentence in enumerate(counted[2]):
         written = None
-        if name == "bart":
+        if of.family == "encoder-decoder":
             written = of.model.generate(of.ids(sentence), num_beams=1, do_sample=False, max_length=None,
                                         max_new_tokens=reference.NEW_TOKENS)[0].tolist()
         maps = of.maps(sentence, written=written).maps[stream]

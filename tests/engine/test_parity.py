@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine import Head, LocalEngine, Prompt, errors
+from engine import Head, LocalEngine, Prompt, attention, errors
 from engine.limits import Limits
 from tests.engine import oracle, tiny
 
@@ -181,7 +181,7 @@ def blocks(eager, q_edges, k_edges, reduce):
 
 
 @pytest.mark.parametrize("size", [1, 5, 7, 512])
-@pytest.mark.parametrize("name", ["gpt2", "mistral", "gpt_oss", "modernbert", "t5"])
+@pytest.mark.parametrize("name", ["gpt2", "mistral", "gpt_oss", "modernbert", "t5", "layoutlm"])
 def test_pooled_is_the_mean_and_the_maximum_of_each_block(engine, oracles, name, size):
     expected = reference(oracles(name), TEXT)
     prompt = Prompt(name, TEXT)
@@ -202,6 +202,24 @@ def test_pooled_zooms_into_a_region(engine, oracles):
     pooled = engine.pooled(Prompt("mistral", TEXT), Head("decoder", 1, 3), size=4, rows=(3, 14), columns=(1, 10))
     assert (pooled.q_edges[0], pooled.q_edges[-1], pooled.k_edges[0], pooled.k_edges[-1]) == (3, 14, 1, 10)
     np.testing.assert_allclose(pooled.max, blocks(eager, pooled.q_edges, pooled.k_edges, np.max), atol=TOLERANCE)
+
+
+def test_a_mask_of_one_row_hides_the_same_keys_from_every_query(folder, oracles, monkeypatch):
+    """LayoutLM's masks are (1, 1, 1, k_len): regions, tiles and sums over rows must find all rows in them."""
+    maps = reference(oracles("layoutlm"), TEXT).maps["encoder"]
+    prompt, engine = Prompt("layoutlm", TEXT), LocalEngine(folder=folder, device="cpu")
+    monkeypatch.setattr(attention, "TILE_BYTES", 3 * 4 * 4 * maps.shape[-1])  # three rows of four heads
+    pooled = engine.pooled(prompt, Head("encoder", 1, 3), rows=(3, 6))
+    np.testing.assert_allclose(pooled.mean, maps[1, 3, 3:6], atol=TOLERANCE, rtol=0)
+    assert pooled.visible.all()
+    kept = engine._captured[prompt]
+    assert all(call.mask.shape == (1, *maps.shape[2:]) for call in kept.calls.values())
+    assert sum({c.mask.untyped_storage().data_ptr(): c.mask.untyped_storage().nbytes()
+                for c in kept.calls.values()}.values()) == 4 * maps.shape[-1]  # a view: one row of float32
+    summary = engine.summaries(prompt, "encoder")
+    entropy = -(maps * np.log(np.where(maps > 0, maps, 1))).sum(-1).mean(-1)
+    np.testing.assert_allclose(summary.entropy, entropy, atol=1e-5)
+    np.testing.assert_allclose(engine.pictures(prompt, "encoder").cells, maps, atol=TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize("region", [(5, 5), (-1, 4), (0, 10_000), (7, 2)])

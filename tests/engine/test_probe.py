@@ -7,9 +7,11 @@ the reason. What can't be captured (DeBERTa, BLOOM, Mamba) is refused whole.
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 import torch
+import transformers
 
 from engine import LocalEngine, Prompt, attention, errors, probe
 from engine.limits import DEFAULT
@@ -137,6 +139,43 @@ def test_a_layer_that_skips_the_interface_is_refused():
         run_probe(skipped, "gpt2")
     assert refusal.value.code == "attention_not_interfaced"
     assert (refusal.value.numbers["found"], refusal.value.numbers["wanted"]) == (2, 3)
+
+
+def test_maps_that_are_no_tensors_are_refused():
+    """PEGASUS-X's encoder gives each layer's local and global maps in a dictionary."""
+    sizes = {**tiny._BART, "block_size": 4, "num_global_tokens": 2, "stagger_local_blocks": False}
+    model = transformers.PegasusXForConditionalGeneration(transformers.PegasusXConfig(
+        **sizes, decoder_start_token_id=tiny.PAD)).eval()
+    with pytest.raises(errors.ModelRefused) as refusal:
+        run_probe(model, "bart")
+    assert (refusal.value.code, refusal.value.numbers["stream"]) == ("attention_not_everywhere", "encoder")
+
+
+def test_a_model_that_does_not_run_with_its_own_config_is_refused_with_its_words(monkeypatch):
+    helium = transformers.HeliumForCausalLM(transformers.HeliumConfig(**tiny._ROTARY, head_dim=16)).eval()
+    with pytest.raises(errors.ModelRefused, match="mat1 and mat2 shapes") as refusal:
+        run_probe(helium, "llama")
+    assert refusal.value.code == "config_unusable" and "mat1" in refusal.value.numbers["detail"]
+    monkeypatch.setattr(helium, "forward", Mock(side_effect=ZeroDivisionError))
+    with pytest.raises(errors.ModelRefused, match="ZeroDivisionError"):
+        run_probe(helium, "llama")
+
+
+@pytest.mark.parametrize("error", [
+    torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory"), torch.AcceleratorError("lost"),
+])
+def test_what_the_machine_lacks_is_not_held_against_the_model(monkeypatch, error):
+    model = tiny.model("gpt2")
+    monkeypatch.setattr(model.transformer.h[1].attn, "forward", Mock(side_effect=error))
+    with pytest.raises(type(error), match=str(error)):
+        run_probe(model, "gpt2")
+
+
+def test_a_capture_that_breaks_the_run_is_refused(monkeypatch):
+    monkeypatch.setattr(attention, "sdpa_attention_forward", Mock(side_effect=RuntimeError("sizes differ")))
+    with pytest.raises(errors.ModelRefused, match="sizes differ") as refusal:
+        run_probe(tiny.model("gpt2"), "gpt2")
+    assert refusal.value.code == "call_unmatched"
 
 
 @pytest.mark.parametrize("argument", ["indices", "alibi", "temperature"])

@@ -31,7 +31,7 @@ D_VOCAB = len(VOCABULARY)
 #: Every architecture that `save` can write.
 KINDS = (
     "gpt2", "llama", "mistral", "qwen3", "gemma2", "gpt_oss", "bert", "modernbert", "t5", "bart", "opt", "marian",
-    "deberta_v2", "bloom", "mamba",
+    "deberta_v2", "bloom", "mamba", "layoutlm",
 )
 
 _ROTARY = dict(
@@ -79,6 +79,11 @@ def _gpt_oss() -> torch.nn.Module:
 
 def _bert() -> torch.nn.Module:
     return transformers.BertForMaskedLM(transformers.BertConfig(**_BERT))
+
+
+def _layoutlm() -> torch.nn.Module:
+    """Its masks have one row for all queries, (1, 1, 1, k_len)."""
+    return transformers.LayoutLMForMaskedLM(transformers.LayoutLMConfig(**_BERT))
 
 
 def _modernbert() -> torch.nn.Module:
@@ -136,8 +141,8 @@ _SPREAD_ELSE = 0.25
 _TEMPLATES = {
     "gpt2": "$A", "bloom": "$A", "mamba": "$A", "qwen3": "$A", "gpt_oss": "$A",
     "llama": "<s> $A", "mistral": "<s> $A", "gemma2": "<s> $A", "opt": "</s> $A",
-    "bert": "<s> $A </s>", "modernbert": "<s> $A </s>", "deberta_v2": "<s> $A </s>", "bart": "<s> $A </s>",
-    "t5": "$A </s>", "marian": "$A </s>",
+    "bert": "<s> $A </s>", "modernbert": "<s> $A </s>", "deberta_v2": "<s> $A </s>", "layoutlm": "<s> $A </s>",
+    "bart": "<s> $A </s>", "t5": "$A </s>", "marian": "$A </s>",
 }
 
 
