@@ -168,7 +168,7 @@ def layer_effects(
     Args:
         effects: (n_layers,) Δ log-probability, nats.
         everywhere: the same of all layers at once.
-        control: median |Δ| of the same cut, all layers, to the other words.
+        control: median |Δ| of the same cut, all layers, to the other words; NaN, without any, draws no band.
         texts: `layer` with `{layer}`, `everywhere`, `control`, `delta`.
     """
     labels = [texts["layer"].format(layer=layer) for layer in range(len(effects))] + [texts["everywhere"]]
@@ -179,14 +179,16 @@ def layer_effects(
         texttemplate="%{x:+.3f}", textposition="outside", cliponaxis=False,
         hovertemplate="%{y}<br>%{x:+.4f}<extra></extra>",
     ))
-    figure.add_shape({"type": "rect", "x0": -control, "x1": control, "y0": 0, "y1": 1, "yref": "paper",
-                      "fillcolor": GREY[theme], "opacity": 0.25, "line": {"width": 0}, "layer": "below"})
-    # A shape has no entry in the legend; an empty trace lends it one.
-    figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=escape(texts["control"]),
-                                marker={"symbol": "square", "size": 11, "color": GREY[theme], "opacity": 0.5}))
+    band = 0.0 if np.isnan(control) else control
+    if not np.isnan(control):
+        figure.add_shape({"type": "rect", "x0": -band, "x1": band, "y0": 0, "y1": 1, "yref": "paper",
+                          "fillcolor": GREY[theme], "opacity": 0.25, "line": {"width": 0}, "layer": "below"})
+        # A shape has no entry in the legend; an empty trace lends it one.
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=escape(texts["control"]),
+                                    marker={"symbol": "square", "size": 11, "color": GREY[theme], "opacity": 0.5}))
     _rows_layout(figure, labels, theme=theme, legend=True)
     _zero_line(figure, theme)
-    low, high = min(-control, float(np.nanmin(values))), max(control, float(np.nanmax(values)))
+    low, high = min(-band, float(np.nanmin(values))), max(band, float(np.nanmax(values)))
     room = 0.28 * max(high - low, 1e-3)
     figure.update_xaxes(range=[low - room, high + room], title={"text": escape(texts["delta"])})
     return figure

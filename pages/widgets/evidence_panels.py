@@ -59,7 +59,7 @@ class Effects:
     """The effects of one measure, under one name each.
 
     Attributes:
-        cut, control: Δ of the cut edge, and the median |Δ| of its controls.
+        cut, control: Δ of the cut edge, and the median |Δ| of its controls; NaN without any.
         by_layer, by_head: (n_layers,) and (n_layers, n_heads).
         hide, hide_control: the same of hiding B.
         patch: Δ of the patched vector.
@@ -112,7 +112,7 @@ def panels(evidence: Evidence, *, measure: str, theme: palette.Theme, _: Transla
 def _said(evidence: Evidence, *prefixes: str, _: Translate) -> str:
     """The reasons whose code begins with one of `prefixes`, as sentences in a row."""
     found = [reason for reason in evidence.reasons if reason.code.startswith(prefixes)]
-    return " ".join(evidence_texts.explain(reason, _) for reason in found)
+    return " ".join(evidence_texts.explain(reason, _, contrast=evidence.contrast) for reason in found)
 
 
 def _attends(evidence: Evidence, theme: palette.Theme, _: Translate) -> Panel:
@@ -133,9 +133,9 @@ def _attends(evidence: Evidence, theme: palette.Theme, _: Translate) -> Panel:
         sentences=f"{evidence.reference_sentences:,}", distance=distance.replace("-", "−"))
     if together is not None:
         note += " " + _("Carriers: the heads by their share of the cut's effect, taken as one.")
-    return Panel("attends", _("1 · Attends? Does A look at B?"),
-                 _said(evidence, "head_attends", "carriers_", "only_", "no_head", _=_), (Picture("attends", figure, _(
-                     "Bars: each head's mass from A to B, beside three baselines")),), note)
+    answer = _said(evidence, "head_attends", "carriers_", "only_", "not_significant", "no_head", _=_)
+    return Panel("attends", _("1 · Attends? Does A look at B?"), answer, (Picture("attends", figure, _(
+        "Bars: each head's mass from A to B, beside three baselines")),), note)
 
 
 def _flows(evidence: Evidence, theme: palette.Theme, _: Translate) -> Panel:
@@ -170,9 +170,10 @@ def _used(evidence: Evidence, found: Effects, theme: palette.Theme, _: Translate
         found.by_layer, everywhere=found.cut, control=found.control, theme=theme,
         texts={"layer": _("layer {layer}"), "everywhere": _("all layers"),
                "control": _("± median of the same cut to the other words"), "delta": found.name})
-    told = _("Cutting A → B: {cut} nats (other words: {control}). Hiding B: {hide} nats (other words: {hidden}).")
+    told = _("Cutting A → B: {cut} nats ({others}). Hiding B: {hide} nats ({hidden}).")
     answer = told.format(
-        cut=signed(found.cut), control=plain(found.control), hide=signed(found.hide), hidden=plain(found.hide_control))
+        cut=signed(found.cut), others=evidence_texts.others(found.control, _), hide=signed(found.hide),
+        hidden=evidence_texts.others(found.hide_control, _))
     if np.isfinite(found.patch):
         told = _("A's vector from the sentences with another B: {patch} nats.")
         answer += " " + told.format(patch=signed(found.patch))

@@ -50,6 +50,82 @@ def test_the_sentence_of_an_indirect_use_says_which_kind():
     assert len(kinds) == 3
 
 
+def judged(verdict: str, look: str, cut: str, hide: str, **changes):
+    """Evidence with these codes; `cut` and `hide` without their prefix."""
+    plain = make(verdict=verdict, **changes)
+    numbers = (("delta", -2.64), ("control", 1.43))
+    return replace(plain, reasons=(Reason(look, plain.reasons[0].numbers), Reason(f"cut_{cut}", numbers),
+                                   Reason(f"hide_{hide}", numbers)))
+
+
+@pytest.mark.parametrize("verdict", ["attends but is not used", "no evidence"])
+@pytest.mark.parametrize(("cut", "hide", "words"), [
+    ("within_controls", "within_controls", ("not clearly more than cutting", "not clearly more than hiding")),
+    ("raises", "too_small", ("more likely", "too little to count")),
+    ("too_small", "raises", ("too little to count", "more likely")),
+])
+def test_a_large_effect_that_failed_another_criterion_is_never_called_none(verdict, cut, hide, words):
+    look = "head_attends" if verdict.startswith("attends") else "no_head_attends"
+    said = evidence_texts.sentence(judged(verdict, look, cut, hide), LANGUAGES[1])
+    assert all(word in said for word in words)
+    assert "does not depend" not in said and "not cost the output enough" not in said
+
+
+@pytest.mark.parametrize("verdict", ["attends but is not used", "no evidence"])
+def test_two_small_effects_are_called_none(verdict):
+    said = evidence_texts.sentence(judged(verdict, "head_attends", "too_small", "too_small"), LANGUAGES[1])
+    assert "enough to count" in said and "more likely" not in said and "not clearly" not in said
+
+
+@pytest.mark.parametrize(("verdict", "more"), [
+    ("no evidence", ()), ("used without direct attention", ()),
+    ("used without direct attention", (Reason("ordinary_edge_used", (("delta", -1.0),)),)),
+])
+def test_a_look_above_the_usual_is_called_too_common_not_absent(verdict, more):
+    """It failed by p alone: that is said, with p and the number of heads, and no head is said not to stand out."""
+    p_values = np.full((3, 4), .012)
+    evidence = judged(verdict, "not_significant", "too_small", "matters", attending=np.zeros((3, 4), bool),
+                      carriers_attend=False, p_values=p_values)
+    chinese, english = (evidence_texts.sentence(replace(evidence, reasons=(*evidence.reasons, *more)), _)
+                        for _ in LANGUAGES)
+    assert "not rare enough among its 12 heads (p = 0.012)" in english and "还不够罕见（p = 0.012）" in chinese
+    for words in ("stands out", "Not by looking", "nothing rare"):
+        assert words not in english
+    assert "突出" not in chinese and "并非靠直接看" not in chinese
+    panel = evidence_panels.panels(evidence, measure="logprob", theme="dark", _=LANGUAGES[1])[0]
+    assert "not rare enough" in panel.answer
+
+
+def test_the_edge_is_called_idle_only_where_cutting_it_costs_little():
+    look, more = "head_attends", Reason("edge_redundant", (("cut", -2.64), ("hide", -9.0)))
+    for cut, other in (("too_small", True), ("raises", True), ("within_controls", False)):
+        evidence = judged("used without direct attention", look, cut, "matters")
+        said = evidence_texts.sentence(replace(evidence, reasons=(*evidence.reasons, more)), LANGUAGES[1])
+        assert ("comes another way" in said) is other
+
+
+@pytest.mark.parametrize("_", LANGUAGES)
+def test_without_another_word_nothing_is_compared(_):
+    """No control is not a control of 0."""
+    alone = judged("attends and is used", "head_attends", "uncompared", "uncompared", control_deltas=(),
+                   hide_control_deltas=())
+    said = evidence_texts.sentence(alone, _)
+    assert said.count(_("no other word to compare with")) == 2 and "0.00" not in said
+    panels = evidence_panels.panels(alone, measure="logprob", theme="dark", _=_)
+    assert _("no other word to compare with") in panels[2].answer
+    layers = next(picture.figure for picture in panels[2].pictures if picture.name == "used-layers")
+    assert all(shape.type != "rect" for shape in layers.layout.shapes)
+    assert "NaN" not in evidence_report.json(alone, None)
+
+
+def test_with_a_contrast_what_rises_is_the_margin():
+    reason = Reason("cut_raises", (("delta", .3), ("control", .1)))
+    assert "more likely" in evidence_texts.explain(reason, LANGUAGES[1])
+    said = evidence_texts.explain(reason, LANGUAGES[1], contrast="Apple")
+    assert "margin" in said and "more likely" not in said
+    assert "差距变大" in evidence_texts.explain(reason, LANGUAGES[0], contrast="Apple")
+
+
 def test_carriers_speak_where_no_single_head_attends():
     evidence = make(attending=np.zeros((3, 4), bool), carriers_mass=.47, carriers_offset=.11)
     said = evidence_texts.sentence(evidence, LANGUAGES[1])
