@@ -265,8 +265,11 @@ def quoted(text: str, _: Translate) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference: sign, two digits and a real minus; "–" for none."""
-    return "–" if not math.isfinite(value) else f"{value:+.2f}".replace("-", "−")
+    """A difference: sign, two digits and a real minus; "0.00" has no sign; "–" for none."""
+    if not math.isfinite(value):
+        return "–"
+    written = f"{value:+.2f}"
+    return "0.00" if written[1:] == "0.00" else written.replace("-", "−")
 
 
 def plain(value: float) -> str:

@@ -126,6 +126,11 @@ def test_with_a_contrast_what_rises_is_the_margin():
     assert "差距变大" in evidence_texts.explain(reason, LANGUAGES[0], contrast="Apple")
 
 
+def test_nothing_has_no_sign():
+    assert [evidence_texts.signed(value) for value in (-.001, .001, -.0, 0.0)] == ["0.00"] * 4
+    assert [evidence_texts.signed(value) for value in (-.006, .006, float("nan"))] == ["−0.01", "+0.01", "–"]
+
+
 def test_carriers_speak_where_no_single_head_attends():
     evidence = make(attending=np.zeros((3, 4), bool), carriers_mass=.47, carriers_offset=.11)
     said = evidence_texts.sentence(evidence, LANGUAGES[1])
