@@ -66,6 +66,7 @@ class Effects:
         word_cut, word_hide: (n_words,) of every word.
         replaced: (n_replacements,) of the sentences with another B.
         name: what Δ is of, plain text.
+        left: what a value left of zero says, Markdown.
     """
 
     cut: float
@@ -79,6 +80,7 @@ class Effects:
     word_hide: np.ndarray
     replaced: np.ndarray
     name: str
+    left: str
 
 
 def effects(evidence: Evidence, *, measure: str, _: Translate) -> Effects:
@@ -90,14 +92,16 @@ def effects(evidence: Evidence, *, measure: str, _: Translate) -> Effects:
             given.hide_delta, median(given.hide_control_deltas), given.patch_delta,
             np.array([word.cut for word in given.words]), np.array([word.hide for word in given.words]),
             np.array([tried.delta for tried in given.replacements]),
-            _("Δ log p({target}), nats").format(target=given.target))
+            _("Δ log p({target}), nats").format(target=given.target), _("Left of zero the output lost probability."))
     return Effects(
         given.margin_delta, median(given.margin_control_deltas), given.margin_delta_by_layer,
         given.margin_delta_by_head, given.margin_hide_delta, median(given.margin_hide_control_deltas),
         given.margin_patch_delta, np.array([word.cut_margin for word in given.words]),
         np.array([word.hide_margin for word in given.words]),
         np.array([tried.margin - given.margin for tried in given.replacements]),
-        _("Δ of log p({target}) − log p({contrast}), nats").format(target=given.target, contrast=given.contrast))
+        _("Δ of log p({target}) − log p({contrast}), nats").format(target=given.target, contrast=given.contrast),
+        _("Left of zero the lead of {target} over {contrast} shrank.").format(
+            target=quoted(given.target, _), contrast=quoted(given.contrast, _)))
 
 
 def panels(evidence: Evidence, *, measure: str, theme: palette.Theme, _: Translate) -> tuple[Panel, ...]:
@@ -177,8 +181,8 @@ def _used(evidence: Evidence, found: Effects, theme: palette.Theme, _: Translate
     if np.isfinite(found.patch):
         told = _("A's vector from the sentences with another B: {patch} nats.")
         answer += " " + told.format(patch=signed(found.patch))
-    note = _("Left of zero the output lost probability. Above: B beside every other word. Below: the cut to B, one "
-             "layer at a time and in all.")
+    note = found.left + " " + _("Above: B beside every other word. Below: the cut to B, one layer at a time and in "
+                                "all.")
     return Panel("used", _("3 · Used? Does the output depend on it?"), answer, (
         Picture("used-words", by_word, _("Bars: effect of cutting the edge to each word, and of hiding each word")),
         Picture("used-layers", by_layer, _("Bars: effect of the cut in each layer and in all layers"))), note)

@@ -178,6 +178,15 @@ def test_effects_on_the_margin_are_the_margins():
     np.testing.assert_allclose(margin.word_cut[:3], 2 * plain.word_cut[:3])
 
 
+@pytest.mark.parametrize(("measure", "words", "not_words"), [
+    ("margin", 'the lead of "apples" over "Apple" shrank', "probability"),
+    ("logprob", "lost probability", "the lead of"),
+])
+def test_left_of_zero_says_what_was_measured(measure, words, not_words):
+    note = evidence_panels.panels(with_contrast(), measure=measure, theme="dark", _=LANGUAGES[1])[2].note
+    assert words in note and not_words not in note
+
+
 def test_json_holds_every_field_and_reads_back():
     evidence = make()
     given = json.loads(evidence_report.json(evidence, with_contrast()))
