@@ -25,6 +25,9 @@ GREY = {"light": "#8a919e", "dark": "#8b93a1"}
 #: The second of two measures that stand side by side.
 SECOND = {"light": "#2f5bb7", "dark": "#7fa6f8"}
 
+#: Half-width columns of a row's label; a longer one is cut.
+ROW_COLUMNS = 30
+
 _ROW = 25
 
 
@@ -341,7 +344,7 @@ def _zero_line(figure: go.Figure, theme: palette.Theme) -> None:
 
 def _rows_layout(figure: go.Figure, labels: Sequence[str], *, theme: palette.Theme, legend: bool,
                  bold: int | None = None, row: int = _ROW) -> None:
-    ticks = [isolate(escape(shorten(label, 30))) for label in labels]
+    ticks = [isolate(escape(shorten(label, ROW_COLUMNS))) for label in labels]
     if bold is not None and bold < len(ticks):
         ticks[bold] = f"<b>{ticks[bold]}</b>"
     layout = bare_layout(title="", theme=theme) | {

@@ -6,6 +6,7 @@ that was typed or written escaped. It measures nothing and draws no widget.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import plotly.graph_objects as go
 from engine import Evidence
 from pages.figures import evidence as figures
 from pages.figures import palette
+from pages.figures.frame import columns_of
 from pages.widgets import evidence_texts
 from pages.widgets.banners import escape
 from pages.widgets.evidence_texts import plain, quoted, signed
@@ -190,17 +192,28 @@ def _used(evidence: Evidence, found: Effects, theme: palette.Theme, _: Translate
 
 def _needed(evidence: Evidence, found: Effects, theme: palette.Theme, _: Translate) -> Panel:
     tried = evidence.replacements
-    labels = [f"{evidence.key.text} → {evidence.output or evidence.target}"]
-    labels += [f"{one.word} → {one.output}" if one.output else one.word for one in tried]
+    original = evidence.output or evidence.target
+    labels = [f"{evidence.key.text} → {original}"]
+    labels += [_tried_label(one.word, one.output, original=original) for one in tried]
+    answers = evidence_texts.replaced(evidence, _('"{text}"').format(text=evidence.target), _)
     figure = figures.replacement_effects(
         labels, deltas=np.append(0.0, found.replaced), changed=[None, *(one.changed for one in tried)], theme=theme,
-        texts={"changed": _("output changed"), "kept": _("output kept"),
-               "baseline": _("original, or tried only as a baseline"), "delta": found.name})
+        texts={"changed": answers[True], "kept": answers[False],
+               "baseline": _("original, or a random word (nothing written, not counted)"), "delta": found.name})
     answer = _said(evidence, "replacing", _=_) or _("No other word was tried in B's place.")
-    note = _("Each row: the word in B's place → what the model then writes. Changed: {target} is no longer in it.")
-    note = note.format(target=quoted(evidence.target, _))
+    note = _("Each row: the word in B's place → what the model then writes.")
     return Panel("needed", _("4 · Needed? What if B were another word?"), answer, (Picture(
         "needed", figure, _("Bars: effect of replacing B, beside the original sentence")),), note)
+
+
+def _tried_label(word: str, output: str, *, original: str) -> str:
+    """A row's word and output; where that is too long for the row, without what the output begins with as before."""
+    label = f"{word} → {output}" if output else word
+    if columns_of(label) <= figures.ROW_COLUMNS or output in ("", original):
+        return label
+    shared = len(os.path.commonprefix([output, original]))
+    start = output.rfind(" ", 0, shared) + 1 if " " in output else shared
+    return f"{word} → …{output[start:]}" if start else label
 
 
 def _heads(evidence: Evidence, found: Effects, theme: palette.Theme, _: Translate) -> Panel:

@@ -76,7 +76,7 @@ def _words(evidence: Evidence, _: Translate) -> Section:
 
 
 def _replacements(evidence: Evidence, _: Translate) -> Section:
-    answers = {True: _("output changed"), False: _("output kept"), None: "–"}
+    answers = evidence_texts.replaced(evidence, quoted(evidence.target, _), _) | {None: "–"}
     origins = {"chosen": _("chosen"), "near": _("close to B in the model"), "random": _("drawn at random")}
     rows = [(_("In B's place"), _("From"), _("Output"), _("Changed?"), "Δ log p", _("Δ log p, vector patched"))]
     rows += [(quoted(tried.word, _), origins[tried.origin], quoted(tried.output, _) if tried.output else "–",

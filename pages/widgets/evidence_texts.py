@@ -103,8 +103,10 @@ REASONS = {
                               "{control}."),
     "hide_too_small": N_("Hiding the word from everyone: {delta} nats, too little to matter (another: {control})."),
     "hide_raises": N_("Hiding the word from everyone makes the output more likely: {delta} nats (another: {control})."),
-    "replacing_changes": N_("Replacing it changed the output in {changed} of {tried} tries (mean {delta} nats)."),
-    "replacing_changes_nothing": N_("Replacing it never changed the output in {tried} tries (mean {delta} nats)."),
+    "replacing_changes": N_("Replacing it changed the measured word in {changed} of {tried} tries "
+                            "(mean {delta} nats)."),
+    "replacing_changes_nothing": N_("Replacing it never changed the measured word in {tried} tries "
+                                    "(mean {delta} nats)."),
     "edge_redundant": N_("It attends and the word matters, but the edge alone ({cut} nats) is not the road: hiding the "
                          "word costs {hide}. Other words carry its information too."),
     "ordinary_edge_used": N_("The edge matters ({delta} nats), yet so much attention to a word in that place is "
@@ -257,6 +259,14 @@ def explain(reason: Reason, _: Translate, *, contrast: str | None = None) -> str
 def thresholds(values: Thresholds, _: Translate) -> list[tuple[str, str]]:
     """(number, what it bounds) of every threshold, plain text."""
     return [(f"{getattr(values, name):g}", _(text)) for name, text in _THRESHOLDS.items()]
+
+
+def replaced(evidence: Evidence, target: str, _: Translate) -> dict[bool, str]:
+    """Whether a sentence with B replaced `changed` → in words; `target` is the measured word as it is to be written."""
+    if evidence.family == "encoder-only":
+        return {True: _("another word is likeliest"), False: _("the same word is likeliest")}
+    return {True: _("no longer writes {target}").format(target=target),
+            False: _("still writes {target}").format(target=target)}
 
 
 def quoted(text: str, _: Translate) -> str:

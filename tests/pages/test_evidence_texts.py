@@ -187,6 +187,28 @@ def test_left_of_zero_says_what_was_measured(measure, words, not_words):
     assert words in note and not_words not in note
 
 
+@pytest.mark.parametrize(("family", "kept", "changed"), [
+    ("encoder-decoder", 'still writes "apples"', 'no longer writes "apples"'),
+    ("encoder-only", "the same word is likeliest", "another word is likeliest"),
+])
+def test_of_a_replacement_it_is_said_what_stayed(family, kept, changed):
+    """An output that holds the measured word still may be another sentence all the same."""
+    panel = evidence_panels.panels(make(family=family), measure="logprob", theme="dark", _=LANGUAGES[1])[3]
+    names = [bar.name for bar in panel.pictures[0].figure.data]
+    assert names[:2] == [changed, kept] and "random" in names[2]
+
+
+def test_a_long_row_shows_where_it_differs():
+    """Cut from the right alone, the new word would not be seen."""
+    original = "The old firm has released a new phone."
+    tried = replace(make().replacements[0], word="买", output="The old firm has bought a new phone.")
+    same = replace(tried, word="卖", output=original)
+    panel = evidence_panels.panels(make(output=original, replacements=(tried, same)), measure="logprob", theme="dark",
+                                   _=LANGUAGES[1])[3]
+    labels = [text.strip("\u2068\u2069") for text in panel.pictures[0].figure.layout.yaxis.ticktext]
+    assert labels[1] == "买 → …bought a new phone." and labels[2].startswith("卖 → The old firm")
+
+
 def test_json_holds_every_field_and_reads_back():
     evidence = make()
     given = json.loads(evidence_report.json(evidence, with_contrast()))
