@@ -17,7 +17,7 @@ from engine import Evidence
 from pages.figures import evidence as figures
 from pages.figures import palette
 from pages.figures.frame import columns_of
-from pages.widgets import evidence_texts
+from pages.widgets import evidence_texts, texts
 from pages.widgets.banners import escape
 from pages.widgets.evidence_texts import plain, quoted, signed
 from pages.widgets.language import Translate
@@ -133,9 +133,9 @@ def _attends(evidence: Evidence, theme: palette.Theme, _: Translate) -> Panel:
     first, last = evidence.reference_offsets
     distance = str(first) if first == last else f"{first}…{last}"
     shown, every = min(figures.MOST_HEADS, evidence.attention.size), evidence.attention.size
-    note = _("Stream {stream}: {shown} of {every} heads, the strongest first. Usual at this distance: the same head "
+    note = _("{stream}: {shown} of {every} heads, the strongest first. Usual at this distance: the same head "
              "over {windows} places in {sentences} reference sentences, {distance} tokens away.").format(
-        stream=evidence.stream, shown=shown, every=every, windows=f"{evidence.reference_windows:,}",
+        stream=texts.streams(_)[evidence.stream], shown=shown, every=every, windows=f"{evidence.reference_windows:,}",
         sentences=f"{evidence.reference_sentences:,}", distance=distance.replace("-", "−"))
     if together is not None:
         note += " " + _("Carriers: the heads by their share of the cut's effect, taken as one.")

@@ -12,7 +12,7 @@ import streamlit as st
 from engine import Evidence
 from pages.figures import files, palette, report
 from pages.figures.report import Section
-from pages.widgets import evidence_compare, evidence_panels, evidence_texts
+from pages.widgets import evidence_compare, evidence_panels, evidence_texts, texts
 from pages.widgets.evidence_texts import plain, quoted, signed
 from pages.widgets.language import Language, Translate
 
@@ -62,7 +62,8 @@ def _question(evidence: Evidence, _: Translate) -> Section:
         rows=((_("Question"), ""), (_("Sentence"), quoted(evidence.source, _)),
               (_("Output"), quoted(evidence.output, _)), (_("Model"), evidence.prompt.model),
               ("A", quoted(evidence.query.text, _)), ("B", quoted(evidence.key.text, _)),
-              (_("Measured on"), evidence_texts.measured(evidence, _)), (_("Stream"), evidence.stream)))
+              (_("Measured on"), evidence_texts.measured(evidence, _)),
+              (_("Stream"), texts.streams(_)[evidence.stream])))
 
 
 def _words(evidence: Evidence, _: Translate) -> Section:

@@ -209,6 +209,14 @@ def test_a_long_row_shows_where_it_differs():
     assert labels[1] == "买 → …bought a new phone." and labels[2].startswith("卖 → The old firm")
 
 
+@pytest.mark.parametrize(("stream", "names"), [("encoder", ("编码器自注意力", "Encoder self-attention")),
+                                                ("cross", ("交叉注意力", "Cross-attention"))])
+def test_streams_are_called_by_their_names(stream, names):
+    for name, _ in zip(names, LANGUAGES, strict=True):
+        note = evidence_panels.panels(make(stream=stream), measure="logprob", theme="dark", _=_)[0].note
+        assert note.startswith(name) and f" {stream}" not in note
+
+
 def test_json_holds_every_field_and_reads_back():
     evidence = make()
     given = json.loads(evidence_report.json(evidence, with_contrast()))
