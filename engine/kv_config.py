@@ -25,6 +25,8 @@ LONGEST_CONFIG = 1_000_000
 #: Largest whole number in a configuration, and of layers, heads, experts and list entries.
 _LARGEST, _MOST = 10**8, 2048
 _COUNTED = ("layer", "head", "expert", "group")
+#: By these transformers divides before anyone can look at them.
+_DIVISORS = frozenset({"num_attention_heads", "num_heads", "n_head", "n_heads"})
 #: Entries that say nothing of the shape, some of which build long tables.
 _IGNORED = frozenset({
     "architectures", "auto_map", "quantization_config", "id2label", "label2id", "num_labels", "task_specific_params",
@@ -86,19 +88,26 @@ def shape_of(config: str | Mapping[str, Any] | transformers.PretrainedConfig) ->
     made = of_config(config)
     try:
         return _encoder_decoder(made) if made.is_encoder_decoder else _decoder(made)
+    except errors.InvalidPrompt as error:
+        raise unusable(f"{made.model_type} with {error.got}; expected {error.expected}") from error
     except CONFIG_ERRORS as error:
         raise unusable(f"{type(error).__name__}: {error}") from error
 
 
 def is_encoder_only(config: transformers.PretrainedConfig) -> bool:
-    """Whether no causal or sequence-to-sequence model of this type exists, or only with `is_decoder` set."""
+    """Whether a model of this type fills in masks, and is not set to be a decoder."""
     from transformers.models.auto import modeling_auto as auto
 
-    if config.is_encoder_decoder:
+    if config.is_encoder_decoder or getattr(config, "is_decoder", False):
         return False
-    causal = config.model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    masked = config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    return not causal or (masked and not getattr(config, "is_decoder", False))
+    return config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def is_causal(config: transformers.PretrainedConfig) -> bool:
+    """Whether transformers has a causal language model of this type."""
+    from transformers.models.auto import modeling_auto as auto
+
+    return config.model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
 def _made(parsed: Mapping[str, Any]) -> transformers.PretrainedConfig:
@@ -129,6 +138,8 @@ def _check_bounds(value: Any, name: str = "") -> None:
         most = _MOST if any(word in name for word in _COUNTED) and "dim" not in name else _LARGEST
         if not -1 <= value <= most:
             raise unusable(f"{name} = {value:,}")
+        if value < 1 and name in _DIVISORS:
+            raise unusable(f"{name} = {value}; expected a whole number from 1")
 
 
 def _decoder(config: transformers.PretrainedConfig) -> KVShape:
@@ -137,6 +148,8 @@ def _decoder(config: transformers.PretrainedConfig) -> KVShape:
             "a model that writes token by token", got=f"{config.model_type}, an encoder, which keeps no cache",
             next_step="Choose a decoder or an encoder–decoder.", code="no_cache", model=config.model_type,
         )
+    if not is_causal(config):
+        raise unusable(f"{config.model_type}, which transformers does not know as a causal language model")
     layers = DynamicCache(config=config).layers  # transformers' own word on which layer keeps what
     other = [type(layer).__name__ for layer in layers
              if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer)]
@@ -155,10 +168,9 @@ def _decoder(config: transformers.PretrainedConfig) -> KVShape:
 
 def _heads(config: transformers.PretrainedConfig) -> dict[str, int]:
     """KV heads and widths, by the names that model families use."""
-    d_model = first_of(config, "hidden_size", "d_model", "n_embd")
-    n_heads = first_of(config, "num_attention_heads", "n_head", "num_heads", "n_heads")
-    n_kv_heads = first_of(config, "num_key_value_heads", "num_kv_heads") or n_heads
-    d_head = first_of(config, "head_dim", "d_kv") or d_model // n_heads
+    n_heads = _needed(config, "num_attention_heads", "n_head", "num_heads", "n_heads")
+    n_kv_heads = _given(config, "num_key_value_heads", "num_kv_heads") or n_heads
+    d_head = _given(config, "head_dim", "d_kv") or _needed(config, "hidden_size", "d_model", "n_embd") // n_heads
     if config.model_type == "falcon":
         if not config.new_decoder_architecture:
             return {"n_heads": n_heads, "n_kv_heads": 1 if config.multi_query else n_heads, "d_head": d_head}
@@ -173,10 +185,29 @@ def _heads(config: transformers.PretrainedConfig) -> dict[str, int]:
 
 
 def _encoder_decoder(config: transformers.PretrainedConfig) -> KVShape:
-    n_layers = first_of(config, "decoder_layers", "num_decoder_layers", "num_hidden_layers", "num_layers")
-    n_heads = first_of(config, "decoder_attention_heads", "num_attention_heads", "num_heads")
-    d_head = first_of(config, "d_kv") or first_of(config, "d_model", "hidden_size") // n_heads
+    n_layers = _needed(config, "decoder_layers", "num_decoder_layers", "num_hidden_layers", "num_layers")
+    n_heads = _needed(config, "decoder_attention_heads", "num_attention_heads", "num_heads")
+    d_head = _given(config, "d_kv") or _needed(config, "d_model", "hidden_size") // n_heads
     return KVShape(n_layers, n_heads, d_head, n_heads=n_heads, cross=True, **_sizes(config))
+
+
+def _given(config: transformers.PretrainedConfig, *names: str) -> int:
+    """The first of the configuration's `names` that is set to a number; 0 where none is. Refuses one below 1."""
+    for name in names:
+        value = getattr(config, name, None)
+        if isinstance(value, int) and not isinstance(value, bool):
+            if value < 1:
+                raise unusable(f"{config.model_type} with {name} = {value}; expected a whole number from 1")
+            return value
+    return 0
+
+
+def _needed(config: transformers.PretrainedConfig, *names: str) -> int:
+    """As `_given`, and refuses a configuration that sets none."""
+    value = _given(config, *names)
+    if not value:
+        raise unusable(f"{config.model_type} without any of {', '.join(names)}, from which the cache's shape is read")
+    return value
 
 
 def _sizes(config: transformers.PretrainedConfig) -> dict[str, int]:

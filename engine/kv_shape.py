@@ -73,6 +73,16 @@ class KVShape:
     def __post_init__(self) -> None:
         for what in ("n_layers", "n_kv_heads", "d_head"):
             amount(getattr(self, what), what=what, least=1)
+        if self.n_heads and self.n_heads % self.n_kv_heads:
+            raise errors.InvalidPrompt(
+                f"KV heads that divide the {self.n_heads} query heads", got=f"{self.n_kv_heads} KV heads",
+                next_step="Change that number.", code="bad_amount",
+                what=f"KV heads, a divisor of {self.n_heads} query heads", value=str(self.n_kv_heads), least=1,
+                most=self.n_heads,
+            )
+        for size in self.windows:
+            if size is not None:
+                amount(size, what="sliding_window", least=1)
         if self.windows and len(self.windows) != self.n_layers:
             raise errors.InvalidPrompt(
                 f"a window, or None, for each of {self.n_layers} layers", got=f"{len(self.windows)}",

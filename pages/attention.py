@@ -16,6 +16,7 @@ from pages.widgets import (
     runner,
     runtime,
     stream_view,
+    texts,
 )
 from pages.widgets.keeping import keep
 from pages.widgets.language import Translate
@@ -34,7 +35,7 @@ def explore(engine: LocalEngine, trace: Trace, spoken: language.Language, _: Tra
         layer, index = head_browser.browse(engine, trace, shown, _)
         left, right = st.columns([5, 2], vertical_alignment="bottom")
         left.subheader(_("{stream} · layer {layer}, head {head}").format(
-            stream=_stream_names(_)[stream], layer=layer, head=index))
+            stream=texts.streams(_)[stream], layer=layer, head=index))
         detail = head_detail.show(engine, trace, Head(stream, layer, index), shown, _)
         with right:
             export.offer(engine, trace, detail, language=spoken, _=_)
@@ -49,13 +50,8 @@ def _write_permalink(prompt: Prompt, _: Translate, **view: str | int) -> None:
                else _("The text is too long for the address; it reopens this view without it."))
 
 
-def _stream_names(_: Translate) -> dict[str, str]:
-    return {"encoder": _("Encoder self-attention"), "decoder": _("Decoder self-attention (masked)"),
-            "cross": _("Cross-attention")}
-
-
 def _choose_stream(trace: Trace, _: Translate) -> tuple[str, str]:
-    names = _stream_names(_)
+    names = texts.streams(_)
     units = {"words": _("Words"), "tokens": _("Tokens")}
     state = st.session_state
     stream = state.get("stream")

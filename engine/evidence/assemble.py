@@ -104,7 +104,8 @@ def assemble(findings: Findings, *, thresholds: Thresholds, seconds: float) -> E
         p_values=_kept(attends.p_values), significant=_kept(attends.significant), attending=_kept(attends.attending),
         carriers=_kept(carried.weights), carriers_mass=carried.mass, carriers_uniform=carried.uniform,
         carriers_offset=carried.offset, carriers_p=carried.p,
-        carriers_attend=reasons[1].code == "cut_matters" and carried.attend(thresholds=thresholds),
+        carriers_attend=(reasons[1].code.removeprefix("cut_") in verdict.COUNTS
+                         and carried.attend(thresholds=thresholds)),
         reference_language=findings.language, reference_offsets=windows.offsets,
         reference_sentences=findings.reference.n_sentences, reference_windows=len(windows.mass),
         rollout=rollout, rollout_uniform=rollout_uniform, value_norm=_kept(observed.norms[..., key].mean(-1)),

@@ -17,7 +17,8 @@ everyone. Then:
     else                                            no evidence
 
 So a word that A attends to, that matters, and whose edge can go without loss
-counts as used without direct attention: its information came another way.
+counts as used without direct attention: its information came another way. Where
+there is no other word, the size alone decides, and the reason says so.
 Deltas are on the margin against the contrast where there is one, else on the
 log-probability. It measures nothing itself and knows no model.
 """
@@ -33,6 +34,8 @@ from engine.evidence_types import REASONS, Reason, Thresholds, Verdict
 
 #: A smaller loss is rounding, nats.
 LEAST_LOSS = 1e-5
+#: What is found of an effect that counts: it is large beside the other words', or there is none.
+COUNTS = ("matters", "uncompared")
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ class Effect:
 
     @property
     def control(self) -> float:
-        """Median size of the controls; 0 without any."""
-        return float(np.median(np.abs(self.controls))) if self.controls else 0.0
+        """Median size of the controls; NaN without any."""
+        return float(np.median(np.abs(self.controls))) if self.controls else float("nan")
 
 
 def attends(mass: np.ndarray, uniform: np.ndarray, offset: np.ndarray, p_values: np.ndarray, *,
@@ -124,7 +127,7 @@ def decide(found: Attends, carried: Carriers, cut: Effect, hide: Effect, *,
     """The verdict by the module's rule, and the reasons that carry it: attends, used (cut, hide), what qualifies."""
     cut_code = _judge(cut, thresholds.cut_nats, thresholds.cut_over_controls)
     hide_code = _judge(hide, thresholds.hide_nats, thresholds.hide_over_controls)
-    edge, word = cut_code == "matters", hide_code == "matters"
+    edge, word = cut_code in COUNTS, hide_code in COUNTS
     by_carriers = edge and carried.attend(thresholds=thresholds)
     attending = bool(found.attending.any()) or by_carriers
     reasons = [_attends_reason(found, carried, by_carriers=by_carriers, thresholds=thresholds),
@@ -153,6 +156,8 @@ def _judge(effect: Effect, nats: float, over_controls: float) -> str:
         return "raises"
     if not effect.delta <= -nats:
         return "too_small"
+    if np.isnan(effect.control):
+        return "uncompared"
     return "matters" if -effect.delta >= over_controls * effect.control else "within_controls"
 
 

@@ -25,6 +25,9 @@ GREY = {"light": "#8a919e", "dark": "#8b93a1"}
 #: The second of two measures that stand side by side.
 SECOND = {"light": "#2f5bb7", "dark": "#7fa6f8"}
 
+#: Half-width columns of a row's label; a longer one is cut.
+ROW_COLUMNS = 30
+
 _ROW = 25
 
 
@@ -168,7 +171,7 @@ def layer_effects(
     Args:
         effects: (n_layers,) Δ log-probability, nats.
         everywhere: the same of all layers at once.
-        control: median |Δ| of the same cut, all layers, to the other words.
+        control: median |Δ| of the same cut, all layers, to the other words; NaN, without any, draws no band.
         texts: `layer` with `{layer}`, `everywhere`, `control`, `delta`.
     """
     labels = [texts["layer"].format(layer=layer) for layer in range(len(effects))] + [texts["everywhere"]]
@@ -179,14 +182,16 @@ def layer_effects(
         texttemplate="%{x:+.3f}", textposition="outside", cliponaxis=False,
         hovertemplate="%{y}<br>%{x:+.4f}<extra></extra>",
     ))
-    figure.add_shape({"type": "rect", "x0": -control, "x1": control, "y0": 0, "y1": 1, "yref": "paper",
-                      "fillcolor": GREY[theme], "opacity": 0.25, "line": {"width": 0}, "layer": "below"})
-    # A shape has no entry in the legend; an empty trace lends it one.
-    figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=escape(texts["control"]),
-                                marker={"symbol": "square", "size": 11, "color": GREY[theme], "opacity": 0.5}))
+    band = 0.0 if np.isnan(control) else control
+    if not np.isnan(control):
+        figure.add_shape({"type": "rect", "x0": -band, "x1": band, "y0": 0, "y1": 1, "yref": "paper",
+                          "fillcolor": GREY[theme], "opacity": 0.25, "line": {"width": 0}, "layer": "below"})
+        # A shape has no entry in the legend; an empty trace lends it one.
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=escape(texts["control"]),
+                                    marker={"symbol": "square", "size": 11, "color": GREY[theme], "opacity": 0.5}))
     _rows_layout(figure, labels, theme=theme, legend=True)
     _zero_line(figure, theme)
-    low, high = min(-control, float(np.nanmin(values))), max(control, float(np.nanmax(values)))
+    low, high = min(-band, float(np.nanmin(values))), max(band, float(np.nanmax(values)))
     room = 0.28 * max(high - low, 1e-3)
     figure.update_xaxes(range=[low - room, high + room], title={"text": escape(texts["delta"])})
     return figure
@@ -339,7 +344,7 @@ def _zero_line(figure: go.Figure, theme: palette.Theme) -> None:
 
 def _rows_layout(figure: go.Figure, labels: Sequence[str], *, theme: palette.Theme, legend: bool,
                  bold: int | None = None, row: int = _ROW) -> None:
-    ticks = [isolate(escape(shorten(label, 30))) for label in labels]
+    ticks = [isolate(escape(shorten(label, ROW_COLUMNS))) for label in labels]
     if bold is not None and bold < len(ticks):
         ticks[bold] = f"<b>{ticks[bold]}</b>"
     layout = bare_layout(title="", theme=theme) | {

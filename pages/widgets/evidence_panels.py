@@ -6,6 +6,7 @@ that was typed or written escaped. It measures nothing and draws no widget.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,8 @@ import plotly.graph_objects as go
 from engine import Evidence
 from pages.figures import evidence as figures
 from pages.figures import palette
-from pages.widgets import evidence_texts
+from pages.figures.frame import columns_of
+from pages.widgets import evidence_texts, texts
 from pages.widgets.banners import escape
 from pages.widgets.evidence_texts import plain, quoted, signed
 from pages.widgets.language import Translate
@@ -59,13 +61,14 @@ class Effects:
     """The effects of one measure, under one name each.
 
     Attributes:
-        cut, control: Δ of the cut edge, and the median |Δ| of its controls.
+        cut, control: Δ of the cut edge, and the median |Δ| of its controls; NaN without any.
         by_layer, by_head: (n_layers,) and (n_layers, n_heads).
         hide, hide_control: the same of hiding B.
         patch: Δ of the patched vector.
         word_cut, word_hide: (n_words,) of every word.
         replaced: (n_replacements,) of the sentences with another B.
         name: what Δ is of, plain text.
+        left: what a value left of zero says, Markdown.
     """
 
     cut: float
@@ -79,6 +82,7 @@ class Effects:
     word_hide: np.ndarray
     replaced: np.ndarray
     name: str
+    left: str
 
 
 def effects(evidence: Evidence, *, measure: str, _: Translate) -> Effects:
@@ -90,14 +94,16 @@ def effects(evidence: Evidence, *, measure: str, _: Translate) -> Effects:
             given.hide_delta, median(given.hide_control_deltas), given.patch_delta,
             np.array([word.cut for word in given.words]), np.array([word.hide for word in given.words]),
             np.array([tried.delta for tried in given.replacements]),
-            _("Δ log p({target}), nats").format(target=given.target))
+            _("Δ log p({target}), nats").format(target=given.target), _("Left of zero the output lost probability."))
     return Effects(
         given.margin_delta, median(given.margin_control_deltas), given.margin_delta_by_layer,
         given.margin_delta_by_head, given.margin_hide_delta, median(given.margin_hide_control_deltas),
         given.margin_patch_delta, np.array([word.cut_margin for word in given.words]),
         np.array([word.hide_margin for word in given.words]),
         np.array([tried.margin - given.margin for tried in given.replacements]),
-        _("Δ of log p({target}) − log p({contrast}), nats").format(target=given.target, contrast=given.contrast))
+        _("Δ of log p({target}) − log p({contrast}), nats").format(target=given.target, contrast=given.contrast),
+        _("Left of zero the lead of {target} over {contrast} shrank.").format(
+            target=quoted(given.target, _), contrast=quoted(given.contrast, _)))
 
 
 def panels(evidence: Evidence, *, measure: str, theme: palette.Theme, _: Translate) -> tuple[Panel, ...]:
@@ -112,7 +118,7 @@ def panels(evidence: Evidence, *, measure: str, theme: palette.Theme, _: Transla
 def _said(evidence: Evidence, *prefixes: str, _: Translate) -> str:
     """The reasons whose code begins with one of `prefixes`, as sentences in a row."""
     found = [reason for reason in evidence.reasons if reason.code.startswith(prefixes)]
-    return " ".join(evidence_texts.explain(reason, _) for reason in found)
+    return " ".join(evidence_texts.explain(reason, _, contrast=evidence.contrast) for reason in found)
 
 
 def _attends(evidence: Evidence, theme: palette.Theme, _: Translate) -> Panel:
@@ -127,15 +133,15 @@ def _attends(evidence: Evidence, theme: palette.Theme, _: Translate) -> Panel:
     first, last = evidence.reference_offsets
     distance = str(first) if first == last else f"{first}…{last}"
     shown, every = min(figures.MOST_HEADS, evidence.attention.size), evidence.attention.size
-    note = _("Stream {stream}: {shown} of {every} heads, the strongest first. Usual at this distance: the same head "
+    note = _("{stream}: {shown} of {every} heads, the strongest first. Usual at this distance: the same head "
              "over {windows} places in {sentences} reference sentences, {distance} tokens away.").format(
-        stream=evidence.stream, shown=shown, every=every, windows=f"{evidence.reference_windows:,}",
+        stream=texts.streams(_)[evidence.stream], shown=shown, every=every, windows=f"{evidence.reference_windows:,}",
         sentences=f"{evidence.reference_sentences:,}", distance=distance.replace("-", "−"))
     if together is not None:
         note += " " + _("Carriers: the heads by their share of the cut's effect, taken as one.")
-    return Panel("attends", _("1 · Attends? Does A look at B?"),
-                 _said(evidence, "head_attends", "carriers_", "only_", "no_head", _=_), (Picture("attends", figure, _(
-                     "Bars: each head's mass from A to B, beside three baselines")),), note)
+    answer = _said(evidence, "head_attends", "carriers_", "only_", "not_significant", "no_head", _=_)
+    return Panel("attends", _("1 · Attends? Does A look at B?"), answer, (Picture("attends", figure, _(
+        "Bars: each head's mass from A to B, beside three baselines")),), note)
 
 
 def _flows(evidence: Evidence, theme: palette.Theme, _: Translate) -> Panel:
@@ -170,14 +176,15 @@ def _used(evidence: Evidence, found: Effects, theme: palette.Theme, _: Translate
         found.by_layer, everywhere=found.cut, control=found.control, theme=theme,
         texts={"layer": _("layer {layer}"), "everywhere": _("all layers"),
                "control": _("± median of the same cut to the other words"), "delta": found.name})
-    told = _("Cutting A → B: {cut} nats (other words: {control}). Hiding B: {hide} nats (other words: {hidden}).")
+    told = _("Cutting A → B: {cut} nats ({others}). Hiding B: {hide} nats ({hidden}).")
     answer = told.format(
-        cut=signed(found.cut), control=plain(found.control), hide=signed(found.hide), hidden=plain(found.hide_control))
+        cut=signed(found.cut), others=evidence_texts.others(found.control, _), hide=signed(found.hide),
+        hidden=evidence_texts.others(found.hide_control, _))
     if np.isfinite(found.patch):
         told = _("A's vector from the sentences with another B: {patch} nats.")
         answer += " " + told.format(patch=signed(found.patch))
-    note = _("Left of zero the output lost probability. Above: B beside every other word. Below: the cut to B, one "
-             "layer at a time and in all.")
+    note = found.left + " " + _("Above: B beside every other word. Below: the cut to B, one layer at a time and in "
+                                "all.")
     return Panel("used", _("3 · Used? Does the output depend on it?"), answer, (
         Picture("used-words", by_word, _("Bars: effect of cutting the edge to each word, and of hiding each word")),
         Picture("used-layers", by_layer, _("Bars: effect of the cut in each layer and in all layers"))), note)
@@ -185,17 +192,28 @@ def _used(evidence: Evidence, found: Effects, theme: palette.Theme, _: Translate
 
 def _needed(evidence: Evidence, found: Effects, theme: palette.Theme, _: Translate) -> Panel:
     tried = evidence.replacements
-    labels = [f"{evidence.key.text} → {evidence.output or evidence.target}"]
-    labels += [f"{one.word} → {one.output}" if one.output else one.word for one in tried]
+    original = evidence.output or evidence.target
+    labels = [f"{evidence.key.text} → {original}"]
+    labels += [_tried_label(one.word, one.output, original=original) for one in tried]
+    answers = evidence_texts.replaced(evidence, _('"{text}"').format(text=evidence.target), _)
     figure = figures.replacement_effects(
         labels, deltas=np.append(0.0, found.replaced), changed=[None, *(one.changed for one in tried)], theme=theme,
-        texts={"changed": _("output changed"), "kept": _("output kept"),
-               "baseline": _("original, or tried only as a baseline"), "delta": found.name})
+        texts={"changed": answers[True], "kept": answers[False],
+               "baseline": _("original, or a random word (nothing written, not counted)"), "delta": found.name})
     answer = _said(evidence, "replacing", _=_) or _("No other word was tried in B's place.")
-    note = _("Each row: the word in B's place → what the model then writes. Changed: {target} is no longer in it.")
-    note = note.format(target=quoted(evidence.target, _))
+    note = _("Each row: the word in B's place → what the model then writes.")
     return Panel("needed", _("4 · Needed? What if B were another word?"), answer, (Picture(
         "needed", figure, _("Bars: effect of replacing B, beside the original sentence")),), note)
+
+
+def _tried_label(word: str, output: str, *, original: str) -> str:
+    """A row's word and output; where that is too long for the row, without what the output begins with as before."""
+    label = f"{word} → {output}" if output else word
+    if columns_of(label) <= figures.ROW_COLUMNS or output in ("", original):
+        return label
+    shared = len(os.path.commonprefix([output, original]))
+    start = output.rfind(" ", 0, shared) + 1 if " " in output else shared
+    return f"{word} → …{output[start:]}" if start else label
 
 
 def _heads(evidence: Evidence, found: Effects, theme: palette.Theme, _: Translate) -> Panel:

@@ -1,6 +1,7 @@
 """The ready questions that ship with the app, from assets/questions.json.
 
-Each says what it teaches, never what the answer is: verdicts are computed.
+Each says what it teaches, never what the verdict is: verdicts are computed. One
+says what two numbers of the embedded model show; a test holds it to them.
 Knows nothing of models beyond the family the questions suit.
 """
 
@@ -26,7 +27,7 @@ class Ready:
         text: the sentence.
         query, key: A and B, substrings.
         ask_zh, ask_en: the question in a few words.
-        teaches_zh, teaches_en: what it is for; true whatever the answer.
+        teaches_zh, teaches_en: what it is for; true whatever the verdict.
         query_in: where A stands.
         contrast: a word against which margins are taken, or "".
         second, second_key, second_contrast: a sentence to compare with, B in it and its own contrast, or "".

@@ -12,7 +12,7 @@ import streamlit as st
 from engine import Evidence
 from pages.figures import files, palette, report
 from pages.figures.report import Section
-from pages.widgets import evidence_compare, evidence_panels, evidence_texts
+from pages.widgets import evidence_compare, evidence_panels, evidence_texts, texts
 from pages.widgets.evidence_texts import plain, quoted, signed
 from pages.widgets.language import Language, Translate
 
@@ -62,7 +62,8 @@ def _question(evidence: Evidence, _: Translate) -> Section:
         rows=((_("Question"), ""), (_("Sentence"), quoted(evidence.source, _)),
               (_("Output"), quoted(evidence.output, _)), (_("Model"), evidence.prompt.model),
               ("A", quoted(evidence.query.text, _)), ("B", quoted(evidence.key.text, _)),
-              (_("Measured on"), evidence_texts.measured(evidence, _)), (_("Stream"), evidence.stream)))
+              (_("Measured on"), evidence_texts.measured(evidence, _)),
+              (_("Stream"), texts.streams(_)[evidence.stream])))
 
 
 def _words(evidence: Evidence, _: Translate) -> Section:
@@ -76,7 +77,7 @@ def _words(evidence: Evidence, _: Translate) -> Section:
 
 
 def _replacements(evidence: Evidence, _: Translate) -> Section:
-    answers = {True: _("output changed"), False: _("output kept"), None: "–"}
+    answers = evidence_texts.replaced(evidence, quoted(evidence.target, _), _) | {None: "–"}
     origins = {"chosen": _("chosen"), "near": _("close to B in the model"), "random": _("drawn at random")}
     rows = [(_("In B's place"), _("From"), _("Output"), _("Changed?"), "Δ log p", _("Δ log p, vector patched"))]
     rows += [(quoted(tried.word, _), origins[tried.origin], quoted(tried.output, _) if tried.output else "–",

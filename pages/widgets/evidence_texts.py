@@ -24,19 +24,55 @@ NAMES = {
     "no evidence": (N_("no evidence"), "gray"),
 }
 
+#: What is said of a question, by `_kind`; "unrare" is a look well above the usual, but not rare enough to be evidence.
 _SENTENCES = {
     "attends and is used": N_("**Yes.** {query} attends to {key}, and the output depends on it: {numbers}."),
     "attends but is not used": N_("**It looks, but the output does not depend on it.** {query} attends to {key}, yet "
                                   "neither cutting that edge nor hiding {key} costs the output enough to count: "
                                   "{numbers}."),
-    "redundant": N_("**Not by this edge.** {query} attends to {key} and the output depends on {key}, yet it hardly "
-                    "suffers when that edge is cut; the information also comes another way: {numbers}."),
+    "attends, use unshown": N_("**It looks, but nothing shows that the output needs it more than other words.** "
+                               "{query} attends to {key}; yet {cut_found}, and {hide_found}: {numbers}."),
+    "redundant": N_("**Not by this edge.** {query} attends to {key} and the output depends on {key}, yet {cut_found}; "
+                    "the information also comes another way: {numbers}."),
+    "redundant, edge unclear": N_("**Not clearly by this edge.** {query} attends to {key} and the output depends on "
+                                  "{key}, yet {cut_found}: {numbers}."),
     "ordinary": N_("**Used, though no look stands out.** The output depends on what {query} takes from {key}, but so "
                    "much attention to a word in that place is nothing rare: {numbers}."),
-    "used without direct attention": N_("**Not by looking.** The output depends on {key}, but no head of {query} "
-                                        "stands out in looking at it; the information comes another way: {numbers}."),
+    "ordinary, unrare": N_("**Used, though the look is not rare enough to count.** The output depends on what {query} "
+                           "takes from {key}: {numbers}."),
+    "indirect": N_("**Not by looking.** The output depends on {key}, but no head of {query} stands out in looking at "
+                   "it, and {cut_found}; the information comes another way: {numbers}."),
+    "indirect, edge unclear": N_("**Used, but not shown to be by looking.** The output depends on {key}, but no head "
+                                 "of {query} stands out in looking at it, and {cut_found}: {numbers}."),
+    "indirect, unrare": N_("**Used, but not shown to be by looking.** The output depends on {key}, yet {cut_found}: "
+                           "{numbers}."),
     "no evidence": N_("**No evidence.** No head of {query} stands out in looking at {key}, and taking {key} away does "
                       "not cost the output enough to count: {numbers}."),
+    "no evidence, use unshown": N_("**No evidence.** No head of {query} stands out in looking at {key}; {cut_found}, "
+                                   "and {hide_found}: {numbers}."),
+    "no evidence, unrare": N_("**No evidence.** Taking {key} away does not cost the output enough to count: "
+                              "{numbers}."),
+    "no evidence, unrare, use unshown": N_("**No evidence.** Nothing shows that the output needs {key} more than "
+                                           "other words; {cut_found}, and {hide_found}: {numbers}."),
+}
+
+#: Reason code of an effect → what was found, as a part of a sentence.
+_FOUND = {
+    "cut_matters": N_("cutting that edge costs the output"),
+    "cut_uncompared": N_("cutting that edge costs the output, with no other word to compare with"),
+    "cut_within_controls": N_("cutting that edge costs not clearly more than cutting those to other words"),
+    "cut_too_small": N_("cutting that edge changes too little to count"),
+    "cut_raises": N_("cutting that edge makes the output more likely"),
+    "hide_matters": N_("hiding {key} costs the output"),
+    "hide_uncompared": N_("hiding {key} costs the output, with no other word to compare with"),
+    "hide_within_controls": N_("hiding {key} costs not clearly more than hiding other words"),
+    "hide_too_small": N_("hiding {key} changes too little to count"),
+    "hide_raises": N_("hiding {key} makes the output more likely"),
+}
+#: The same where the effects are on a margin, whose other side may be what changed.
+_FOUND_OF_MARGIN = _FOUND | {
+    "cut_raises": N_("cutting that edge widens the margin"),
+    "hide_raises": N_("hiding {key} widens the margin"),
 }
 
 #: Reason code → its sentence, with the numbers it names; how each is written is decided by the number's name.
@@ -55,20 +91,26 @@ REASONS = {
                           "this distance (p = {p}). No head stands out."),
     "flows": N_("Through all layers together {rollout} of the looking leads there (uniform heads: {uniform})."),
     "cut_matters": N_("Cutting the edge: {delta} nats; cutting another word's: {control}. It matters."),
+    "cut_uncompared": N_("Cutting the edge: {delta} nats. It matters by its size; with no other word to compare with, "
+                         "whether it is more than another's is untested."),
     "cut_within_controls": N_("Cutting the edge: {delta} nats, too close to another word's to count: {control}."),
     "cut_too_small": N_("Cutting the edge: {delta} nats, too little to matter (another word's: {control})."),
     "cut_raises": N_("Cutting the edge makes the output more likely: {delta} nats (another word's: {control})."),
     "hide_matters": N_("Hiding the word from everyone: {delta} nats; another word: {control}. It matters."),
+    "hide_uncompared": N_("Hiding the word from everyone: {delta} nats. It matters by its size; with no other word to "
+                          "compare with, whether it is more than another's is untested."),
     "hide_within_controls": N_("Hiding the word from everyone: {delta} nats, too close to another word's to count: "
                               "{control}."),
     "hide_too_small": N_("Hiding the word from everyone: {delta} nats, too little to matter (another: {control})."),
     "hide_raises": N_("Hiding the word from everyone makes the output more likely: {delta} nats (another: {control})."),
-    "replacing_changes": N_("Replacing it changed the output in {changed} of {tried} tries (mean {delta} nats)."),
-    "replacing_changes_nothing": N_("Replacing it never changed the output in {tried} tries (mean {delta} nats)."),
+    "replacing_changes": N_("Replacing it changed the measured word in {changed} of {tried} tries "
+                            "(mean {delta} nats)."),
+    "replacing_changes_nothing": N_("Replacing it never changed the measured word in {tried} tries "
+                                    "(mean {delta} nats)."),
     "edge_redundant": N_("It attends and the word matters, but the edge alone ({cut} nats) is not the road: hiding the "
                          "word costs {hide}. Other words carry its information too."),
     "ordinary_edge_used": N_("The edge matters ({delta} nats), yet so much attention to a word in that place is "
-                             "nothing rare."),
+                             "not rare enough to count."),
     "patch_agrees": N_("Its vector taken from the sentences with the other words: {delta} nats. The vector alone "
                        "carries the word's information."),
     "judged_by_margin": N_("Judged on the margin of {word} over {contrast}, which is cleaner than one probability."),
@@ -81,6 +123,12 @@ REASONS = {
                               "{p_smallest}, {needed} would be needed."),
     "attention_of_masked_query": N_("The looking word is masked in this run, so the attention is that of the mask in "
                                     "its place."),
+}
+
+#: Of these the sentence is another where the effects are on a margin.
+_REASONS_OF_MARGIN = REASONS | {
+    "cut_raises": N_("Cutting the edge widens the margin: {delta} nats (another word's: {control})."),
+    "hide_raises": N_("Hiding the word from everyone widens the margin: {delta} nats (another: {control})."),
 }
 
 _SIGNED = {"delta", "cut", "hide"}
@@ -99,23 +147,52 @@ _THRESHOLDS = {
 
 def sentence(evidence: Evidence, _: Translate) -> str:
     """The verdict as one sentence of Markdown, with the three numbers that carry it."""
+    _look, cut, hide = _codes(evidence)
+    found, key = _FOUND if evidence.contrast is None else _FOUND_OF_MARGIN, quoted(evidence.key.text, _)
+    return _(_SENTENCES[_kind(evidence)]).format(
+        query=quoted(evidence.query.text, _), key=key, numbers=three_numbers(evidence, _),
+        cut_found=_(found[cut]), hide_found=_(found[hide]).format(key=key))
+
+
+def _codes(evidence: Evidence) -> tuple[str, str, str]:
+    """The codes of the reasons that carry the verdict: of the look, of the cut, of the hiding."""
+    codes = [reason.code for reason in evidence.reasons]
+    return codes[0], *(next(code for code in codes if code.startswith(part)) for part in ("cut_", "hide_"))
+
+
+def _kind(evidence: Evidence) -> str:
+    """Which of `_SENTENCES` says what was found, no more."""
     codes = {reason.code for reason in evidence.reasons}
-    kind = evidence.verdict
-    if kind == "used without direct attention":
-        kind = ("redundant" if "edge_redundant" in codes else
-                "ordinary" if "ordinary_edge_used" in codes else kind)
-    return _(_SENTENCES[kind]).format(
-        query=quoted(evidence.query.text, _), key=quoted(evidence.key.text, _), numbers=three_numbers(evidence, _))
+    look, cut, hide = _codes(evidence)
+    unrare = ", unrare" if look == "not_significant" else ""
+    unclear = ", edge unclear" if cut == "cut_within_controls" else ""
+    small = cut == "cut_too_small" and hide == "hide_too_small"
+    if evidence.verdict == "attends and is used":
+        return evidence.verdict
+    if evidence.verdict == "attends but is not used":
+        return evidence.verdict if small else "attends, use unshown"
+    if evidence.verdict == "no evidence":
+        return evidence.verdict + unrare + ("" if small else ", use unshown")
+    if "edge_redundant" in codes:
+        return "redundant" + unclear
+    return "ordinary" + unrare if "ordinary_edge_used" in codes else "indirect" + (unrare or unclear)
 
 
 def three_numbers(evidence: Evidence, _: Translate) -> str:
     """The strongest head's mass, the cut edge and the hidden word, each beside what it is compared with."""
     cut, controls, hide, hide_controls = judged(evidence)
-    told = _("{looks}; cutting that edge in all heads moves {target} by {cut} nats (other words: {control}); hiding "
-             "{key} from everyone moves it by {hide} nats (other words: {hidden})")
+    told = _("{looks}; cutting that edge in all heads moves {target} by {cut} nats ({others}); hiding {key} from "
+             "everyone moves it by {hide} nats ({hidden})")
     return told.format(
-        looks=_looks(evidence, _), target=measured(evidence, _), cut=f"**{signed(cut)}**", control=plain(controls),
-        key=quoted(evidence.key.text, _), hide=f"**{signed(hide)}**", hidden=plain(hide_controls))
+        looks=_looks(evidence, _), target=measured(evidence, _), cut=f"**{signed(cut)}**", others=others(controls, _),
+        key=quoted(evidence.key.text, _), hide=f"**{signed(hide)}**", hidden=others(hide_controls, _))
+
+
+def others(control: float, _: Translate) -> str:
+    """What an effect is compared with: the other words' median, or that there is no other word."""
+    if not math.isfinite(control):
+        return _("no other word to compare with")
+    return _("other words: {control}").format(control=plain(control))
 
 
 def _looks(evidence: Evidence, _: Translate) -> str:
@@ -126,10 +203,14 @@ def _looks(evidence: Evidence, _: Translate) -> str:
     layer, head = strongest_head(evidence)
     mass, usual = evidence.attention[layer, head], evidence.baseline_offset[layer, head]
     told = _("its strongest head, layer {layer} head {head}, gives it {mass} (usual at this distance: {usual})")
+    if _codes(evidence)[0] == "not_significant":
+        told = _("its strongest head, layer {layer} head {head}, gives it {mass}, above the {usual} usual at this "
+                 "distance, but not rare enough among its {heads} heads (p = {p}) to count as evidence")
     if not np.isfinite(usual):
         usual = evidence.baseline_uniform[layer, head]
         told = _("its strongest head, layer {layer} head {head}, gives it {mass} (uniform: {usual})")
-    return told.format(layer=layer, head=head, mass=f"**{plain(mass)}**", usual=plain(usual))
+    return told.format(layer=layer, head=head, mass=f"**{plain(mass)}**", usual=plain(usual),
+                       heads=evidence.attention.size, p=f"{evidence.p_values[layer, head]:.2g}")
 
 
 def measured(evidence: Evidence, _: Translate) -> str:
@@ -159,24 +240,33 @@ def judged(evidence: Evidence) -> tuple[float, float, float, float]:
 
 
 def median_size(controls: tuple[tuple[str, float], ...]) -> float:
-    """Median |Δ| of (word, Δ) pairs; 0 without any."""
+    """Median |Δ| of (word, Δ) pairs; NaN without any."""
     sizes = [abs(delta) for _word, delta in controls if math.isfinite(delta)]
-    return float(np.median(sizes)) if sizes else 0.0
+    return float(np.median(sizes)) if sizes else float("nan")
 
 
 def reasons(evidence: Evidence, _: Translate) -> list[str]:
     """Every reason as a sentence of Markdown, in the order of the evidence."""
-    return [explain(reason, _) for reason in evidence.reasons]
+    return [explain(reason, _, contrast=evidence.contrast) for reason in evidence.reasons]
 
 
-def explain(reason: Reason, _: Translate) -> str:
-    """One reason as Markdown."""
-    return _(REASONS[reason.code]).format(**{name: _spoken(name, value, _) for name, value in reason.numbers})
+def explain(reason: Reason, _: Translate, *, contrast: str | None = None) -> str:
+    """One reason as Markdown; with a contrast its effect is on the margin."""
+    texts = REASONS if contrast is None else _REASONS_OF_MARGIN
+    return _(texts[reason.code]).format(**{name: _spoken(name, value, _) for name, value in reason.numbers})
 
 
 def thresholds(values: Thresholds, _: Translate) -> list[tuple[str, str]]:
     """(number, what it bounds) of every threshold, plain text."""
     return [(f"{getattr(values, name):g}", _(text)) for name, text in _THRESHOLDS.items()]
+
+
+def replaced(evidence: Evidence, target: str, _: Translate) -> dict[bool, str]:
+    """Whether a sentence with B replaced `changed` → in words; `target` is the measured word as it is to be written."""
+    if evidence.family == "encoder-only":
+        return {True: _("another word is likeliest"), False: _("the same word is likeliest")}
+    return {True: _("no longer writes {target}").format(target=target),
+            False: _("still writes {target}").format(target=target)}
 
 
 def quoted(text: str, _: Translate) -> str:
@@ -185,8 +275,11 @@ def quoted(text: str, _: Translate) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference: sign, two digits and a real minus; "–" for none."""
-    return "–" if not math.isfinite(value) else f"{value:+.2f}".replace("-", "−")
+    """A difference: sign, two digits and a real minus; "0.00" has no sign; "–" for none."""
+    if not math.isfinite(value):
+        return "–"
+    written = f"{value:+.2f}"
+    return "0.00" if written[1:] == "0.00" else written.replace("-", "−")
 
 
 def plain(value: float) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import streamlit as st
 
 from engine import Evidence
+from engine.evidence.outputs import standing
 from pages.figures import palette
 from pages.figures.frame import plotly_config
 from pages.widgets import evidence_panels, evidence_texts
@@ -56,8 +57,9 @@ def choose_output_word(evidence: Evidence, _: Translate, *, key: str = "output_w
     """For A in an encoder–decoder's source: the candidates to stand for it, with what each way of finding says."""
     if not evidence.output_words:
         return
-    found = evidence.output_words[evidence.output_word_by_cut].text
-    options = {"": _("{word} (found by cutting)").format(word=found)}
+    # What is measured unless a person chooses: it need be neither the word by cutting nor the one by attention.
+    found = standing(evidence.output_words) if evidence.output_word_chosen else evidence.output_word
+    options = {"": _("{word} (automatic)").format(word=evidence.output_words[found].text)}
     for index, word in enumerate(evidence.output_words):
         marks = [text for at, text in ((evidence.output_word_by_cut, _("found by cutting")),
                                           (evidence.output_word_by_attention, _("found by cross-attention")))

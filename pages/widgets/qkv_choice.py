@@ -15,7 +15,7 @@ from engine import walk as walks
 from engine.walk_types import Walk
 from pages.figures import palette, qkv
 from pages.figures.frame import plotly_config
-from pages.widgets import controls
+from pages.widgets import controls, texts
 from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
 from pages.widgets.keeping import keep
@@ -29,8 +29,7 @@ PILLS_UP_TO = 40
 
 def choose_head(trace: Trace, _: Translate) -> Head:
     """Draws the choice of stream, layer and head."""
-    names = {"encoder": _("Encoder self-attention"), "decoder": _("Decoder self-attention (masked)"),
-             "cross": _("Cross-attention")}
+    names = texts.streams(_)
     streams, left, right = st.columns([3, 1, 1], vertical_alignment="bottom", gap="medium")
     with streams:
         stream = controls.choice(_("Stream"), {name: names[name] for name in trace.streams}, key="stream")

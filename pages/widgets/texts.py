@@ -1,8 +1,9 @@
-"""What tables of interface texts are made of: marked messages, and the three texts of an error. Knows no text."""
+"""What tables of interface texts are made of: marked messages, the three texts of an error, the streams' names."""
 
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -24,3 +25,9 @@ def placeholders(texts: Texts) -> set[str]:
     """The names in braces of all three texts."""
     joined = "".join((texts.expected, texts.got, texts.next_step))
     return {name for _text, name, _spec, _conversion in string.Formatter().parse(joined) if name}
+
+
+def streams(_: Callable[[str], str]) -> dict[str, str]:
+    """Every stream → its name."""
+    return {"encoder": _("Encoder self-attention"), "decoder": _("Decoder self-attention (masked)"),
+            "cross": _("Cross-attention")}

@@ -112,6 +112,14 @@ def test_the_rule(head, cut, hide, expected):
     assert verdict.decide(attends(**head), NO_CARRIERS, cut, hide, thresholds=THRESHOLDS)[0] == expected
 
 
+def test_without_another_word_the_size_alone_decides_and_is_said_to():
+    alone, small = verdict.Effect(-1.0, ()), verdict.Effect(-0.05, ())
+    assert math.isnan(alone.control)
+    found, reasons = verdict.decide(attends(**STRONG), NO_CARRIERS, alone, small, thresholds=THRESHOLDS)
+    assert found == USED and [reason.code for reason in reasons[1:]] == ["cut_uncompared", "hide_too_small"]
+    assert math.isnan(dict(reasons[1].numbers)["control"])
+
+
 @pytest.mark.parametrize(("carried", "cut", "expected"), [
     ((0.6, 0.2, 0.1, 0.02), LOSS, USED), ((0.6, 0.2, 0.1, 0.02), SMALL, NOTHING),
     ((0.6, 0.2, 0.1, 0.06), LOSS, INDIRECT), ((0.6, 0.2, 0.55, 0.01), LOSS, INDIRECT),

@@ -20,7 +20,23 @@ from tests.engine.fake_hub import FakeHub
     ('{"model_type": "llama", "num_hidden_layers": 1000000000}', "num_hidden_layers"),
     ('{"model_type": "llama", "num_attention_heads": -3}', "num_attention_heads"),
     ('{"model_type": "llama", "hidden_size": 1000000000000}', "hidden_size"),
-    ('{"model_type": "llama", "num_attention_heads": 0, "head_dim": null}', ""),
+    ('{"model_type": "llama", "num_attention_heads": 0, "head_dim": null}', "num_attention_heads = 0; expected"),
+    ('{"model_type": "llama", "num_key_value_heads": 0}', "num_key_value_heads = 0; expected"),
+    ('{"model_type": "llama", "num_key_value_heads": -1}', "num_key_value_heads = -1; expected"),
+    ('{"model_type": "llama", "num_key_value_heads": 64}', "64 KV heads; expected KV heads that divide the 32"),
+    ('{"model_type": "llama", "num_key_value_heads": 5}', "5 KV heads; expected KV heads that divide the 32"),
+    ('{"model_type": "llama", "head_dim": 0}', "head_dim = 0; expected"),
+    ('{"model_type": "llama", "head_dim": -1}', "head_dim = -1; expected"),
+    ('{"model_type": "gpt2", "n_head": 0}', "= 0; expected"),
+    ('{"model_type": "falcon", "new_decoder_architecture": true, "num_kv_heads": 0}', "num_kv_heads = 0; expected"),
+    ('{"model_type": "mistral", "sliding_window": 0}', "sliding_window"),
+    ('{"model_type": "mistral", "sliding_window": -1}', "sliding_window"),
+    ('{"model_type": "gemma2", "sliding_window": 0}', "sliding_window"),
+    ('{"model_type": "marian", "decoder_attention_heads": 0}', "decoder_attention_heads = 0; expected"),
+    ('{"model_type": "t5", "num_layers": 0}', "= 0; expected"),
+    *((f'{{"model_type": "{name}"}}', "without ") for name in ("t5gemma", "rwkv", "musicgen", "dia", "florence2")),
+    *((f'{{"model_type": "{name}"}}', "does not know as a causal language model")
+      for name in ("qwen2_vl", "qwen2_5_vl", "mllama", "kosmos-2", "chameleon", "vit")),
     ('{"model_type": "mixtral", "num_local_experts": 99999}', "num_local_experts"),
     (json.dumps({"model_type": "llama", "layer_types": ["full_attention"] * 5000}), "entries"),
     ('{"model_type": "llama", "layer_types": ["<script>"]}', ""),
@@ -30,7 +46,17 @@ def test_nonsense_is_refused_plainly(text, words):
         kv_memory.shape_of(kv_memory.parse(text))
     assert caught.value.code == "config_not_understood"
     assert words in caught.value.got
-    assert len(caught.value.got) <= 300
+    assert len(caught.value.got) <= 300 and "ZeroDivision" not in caught.value.got
+
+
+def test_what_is_null_is_not_refused():
+    for name in ("num_key_value_heads", "head_dim"):
+        assert kv_memory.shape_of({"model_type": "llama", name: None}).n_kv_heads == 32
+    assert kv_memory.shape_of({"model_type": "mistral", "sliding_window": None}).windows == ()
+
+
+def test_multi_query_needs_no_divisor():
+    assert kv_memory.shape_of({"model_type": "falcon", "multi_query": True, "num_kv_heads": 71}).n_kv_heads == 1
 
 
 def test_what_builds_tables_is_not_built():
@@ -44,7 +70,8 @@ def test_a_book_is_no_config():
 
 
 @pytest.mark.parametrize(("config", "code"), [
-    ({"model_type": "bert"}, "no_cache"), ({"model_type": "mamba"}, "cache_not_keys_values"),
+    ({"model_type": "bert"}, "no_cache"), ({"model_type": "esm"}, "no_cache"),
+    ({"model_type": "mamba"}, "cache_not_keys_values"),
     ({"model_type": "qwen3_next", "num_hidden_layers": 4}, "cache_not_keys_values"),
 ])
 def test_models_without_keys_and_values_are_refused(config, code):

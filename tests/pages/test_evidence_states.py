@@ -9,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from engine import LocalEngine, Progress, Prompt, errors
+from engine.evidence_types import OutputWord
 from pages.widgets import evidence_run, evidence_texts, language, runtime
 from tests.engine import tiny
 from tests.evidence_value import make, with_contrast
@@ -52,6 +53,17 @@ def test_the_verdict_comes_first_with_the_engines_numbers(monkeypatch):
     assert not page.exception and not page.error
     first = next(box.value for box in page.markdown if "nats" in box.value)
     assert first.startswith("**Yes.**") and "**−0.83**" in first and "**−2.40**" in first and "**0.61**" in first
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_the_word_shown_as_measured_is_the_one_that_is(monkeypatch, chosen):
+    """By cutting "an" comes first; the noun that it announces loses nearly as much, looks more, and is measured."""
+    words = (OutputWord("an", (0, 2), (1,), -.1, -3.2, .1), OutputWord("apples", (3, 9), (2,), -.05, -3.0, .5))
+    evidence = make(output_words=words, output_word=0 if chosen else 1, output_word_by_cut=0, output_word_chosen=chosen)
+    monkeypatch.setattr(LocalEngine, "start_evidence", answered(evidence))
+    page = visit()
+    box = next(box for box in page.selectbox if box.label == "Output word that stands for A")
+    assert box.options[0].startswith("apples ") and "found by cutting" in box.options[1]
 
 
 def test_what_the_address_says_is_what_is_asked(monkeypatch):

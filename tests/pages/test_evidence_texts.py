@@ -50,6 +50,87 @@ def test_the_sentence_of_an_indirect_use_says_which_kind():
     assert len(kinds) == 3
 
 
+def judged(verdict: str, look: str, cut: str, hide: str, **changes):
+    """Evidence with these codes; `cut` and `hide` without their prefix."""
+    plain = make(verdict=verdict, **changes)
+    numbers = (("delta", -2.64), ("control", 1.43))
+    return replace(plain, reasons=(Reason(look, plain.reasons[0].numbers), Reason(f"cut_{cut}", numbers),
+                                   Reason(f"hide_{hide}", numbers)))
+
+
+@pytest.mark.parametrize("verdict", ["attends but is not used", "no evidence"])
+@pytest.mark.parametrize(("cut", "hide", "words"), [
+    ("within_controls", "within_controls", ("not clearly more than cutting", "not clearly more than hiding")),
+    ("raises", "too_small", ("more likely", "too little to count")),
+    ("too_small", "raises", ("too little to count", "more likely")),
+])
+def test_a_large_effect_that_failed_another_criterion_is_never_called_none(verdict, cut, hide, words):
+    look = "head_attends" if verdict.startswith("attends") else "no_head_attends"
+    said = evidence_texts.sentence(judged(verdict, look, cut, hide), LANGUAGES[1])
+    assert all(word in said for word in words)
+    assert "does not depend" not in said and "not cost the output enough" not in said
+
+
+@pytest.mark.parametrize("verdict", ["attends but is not used", "no evidence"])
+def test_two_small_effects_are_called_none(verdict):
+    said = evidence_texts.sentence(judged(verdict, "head_attends", "too_small", "too_small"), LANGUAGES[1])
+    assert "enough to count" in said and "more likely" not in said and "not clearly" not in said
+
+
+@pytest.mark.parametrize(("verdict", "more"), [
+    ("no evidence", ()), ("used without direct attention", ()),
+    ("used without direct attention", (Reason("ordinary_edge_used", (("delta", -1.0),)),)),
+])
+def test_a_look_above_the_usual_is_called_too_common_not_absent(verdict, more):
+    """It failed by p alone: that is said, with p and the number of heads, and no head is said not to stand out."""
+    p_values = np.full((3, 4), .012)
+    evidence = judged(verdict, "not_significant", "too_small", "matters", attending=np.zeros((3, 4), bool),
+                      carriers_attend=False, p_values=p_values)
+    chinese, english = (evidence_texts.sentence(replace(evidence, reasons=(*evidence.reasons, *more)), _)
+                        for _ in LANGUAGES)
+    assert "not rare enough among its 12 heads (p = 0.012)" in english and "还不够罕见（p = 0.012）" in chinese
+    for words in ("stands out", "Not by looking", "nothing rare"):
+        assert words not in english
+    assert "突出" not in chinese and "并非靠直接看" not in chinese
+    panel = evidence_panels.panels(evidence, measure="logprob", theme="dark", _=LANGUAGES[1])[0]
+    assert "not rare enough" in panel.answer
+
+
+def test_the_edge_is_called_idle_only_where_cutting_it_costs_little():
+    look, more = "head_attends", Reason("edge_redundant", (("cut", -2.64), ("hide", -9.0)))
+    for cut, other in (("too_small", True), ("raises", True), ("within_controls", False)):
+        evidence = judged("used without direct attention", look, cut, "matters")
+        said = evidence_texts.sentence(replace(evidence, reasons=(*evidence.reasons, more)), LANGUAGES[1])
+        assert ("comes another way" in said) is other
+
+
+@pytest.mark.parametrize("_", LANGUAGES)
+def test_without_another_word_nothing_is_compared(_):
+    """No control is not a control of 0."""
+    alone = judged("attends and is used", "head_attends", "uncompared", "uncompared", control_deltas=(),
+                   hide_control_deltas=())
+    said = evidence_texts.sentence(alone, _)
+    assert said.count(_("no other word to compare with")) == 2 and "0.00" not in said
+    panels = evidence_panels.panels(alone, measure="logprob", theme="dark", _=_)
+    assert _("no other word to compare with") in panels[2].answer
+    layers = next(picture.figure for picture in panels[2].pictures if picture.name == "used-layers")
+    assert all(shape.type != "rect" for shape in layers.layout.shapes)
+    assert "NaN" not in evidence_report.json(alone, None)
+
+
+def test_with_a_contrast_what_rises_is_the_margin():
+    reason = Reason("cut_raises", (("delta", .3), ("control", .1)))
+    assert "more likely" in evidence_texts.explain(reason, LANGUAGES[1])
+    said = evidence_texts.explain(reason, LANGUAGES[1], contrast="Apple")
+    assert "margin" in said and "more likely" not in said
+    assert "差距变大" in evidence_texts.explain(reason, LANGUAGES[0], contrast="Apple")
+
+
+def test_nothing_has_no_sign():
+    assert [evidence_texts.signed(value) for value in (-.001, .001, -.0, 0.0)] == ["0.00"] * 4
+    assert [evidence_texts.signed(value) for value in (-.006, .006, float("nan"))] == ["−0.01", "+0.01", "–"]
+
+
 def test_carriers_speak_where_no_single_head_attends():
     evidence = make(attending=np.zeros((3, 4), bool), carriers_mass=.47, carriers_offset=.11)
     said = evidence_texts.sentence(evidence, LANGUAGES[1])
@@ -95,6 +176,45 @@ def test_effects_on_the_margin_are_the_margins():
     assert (plain.cut, margin.cut) == (-.83, -1.66) and (plain.control, margin.control) == (.04, .08)
     np.testing.assert_array_equal(margin.by_head, evidence.margin_delta_by_head)
     np.testing.assert_allclose(margin.word_cut[:3], 2 * plain.word_cut[:3])
+
+
+@pytest.mark.parametrize(("measure", "words", "not_words"), [
+    ("margin", 'the lead of "apples" over "Apple" shrank', "probability"),
+    ("logprob", "lost probability", "the lead of"),
+])
+def test_left_of_zero_says_what_was_measured(measure, words, not_words):
+    note = evidence_panels.panels(with_contrast(), measure=measure, theme="dark", _=LANGUAGES[1])[2].note
+    assert words in note and not_words not in note
+
+
+@pytest.mark.parametrize(("family", "kept", "changed"), [
+    ("encoder-decoder", 'still writes "apples"', 'no longer writes "apples"'),
+    ("encoder-only", "the same word is likeliest", "another word is likeliest"),
+])
+def test_of_a_replacement_it_is_said_what_stayed(family, kept, changed):
+    """An output that holds the measured word still may be another sentence all the same."""
+    panel = evidence_panels.panels(make(family=family), measure="logprob", theme="dark", _=LANGUAGES[1])[3]
+    names = [bar.name for bar in panel.pictures[0].figure.data]
+    assert names[:2] == [changed, kept] and "random" in names[2]
+
+
+def test_a_long_row_shows_where_it_differs():
+    """Cut from the right alone, the new word would not be seen."""
+    original = "The old firm has released a new phone."
+    tried = replace(make().replacements[0], word="买", output="The old firm has bought a new phone.")
+    same = replace(tried, word="卖", output=original)
+    panel = evidence_panels.panels(make(output=original, replacements=(tried, same)), measure="logprob", theme="dark",
+                                   _=LANGUAGES[1])[3]
+    labels = [text.strip("\u2068\u2069") for text in panel.pictures[0].figure.layout.yaxis.ticktext]
+    assert labels[1] == "买 → …bought a new phone." and labels[2].startswith("卖 → The old firm")
+
+
+@pytest.mark.parametrize(("stream", "names"), [("encoder", ("编码器自注意力", "Encoder self-attention")),
+                                                ("cross", ("交叉注意力", "Cross-attention"))])
+def test_streams_are_called_by_their_names(stream, names):
+    for name, _ in zip(names, LANGUAGES, strict=True):
+        note = evidence_panels.panels(make(stream=stream), measure="logprob", theme="dark", _=_)[0].note
+        assert note.startswith(name) and f" {stream}" not in note
 
 
 def test_json_holds_every_field_and_reads_back():
