@@ -41,7 +41,8 @@ def _swap(at: Place, _: Translate) -> list[Drawn]:
     row, column = at.row, at.column
     st.markdown(_("As trained, {query} scores {key} **{there:+.2f}** and is scored **{back:+.2f}** in return: "
                   "{share:.0%} of this head's scores are one-sided. With keys for queries (K·Kᵀ) or without "
-                  "projections (X·Xᵀ) every score is the same both ways: **{keys:.0%}** and **{plain:.0%}**.").format(
+                  "projections (X·Xᵀ) every score is the same both ways: **{keys:.0%}** and **{plain:.0%}** are "
+                  "one-sided.").format(
         **at.words(), there=float(own.scores[row, column]), back=float(own.scores[column, row]), share=own.asymmetry,
         keys=swapped["key·key"].asymmetry, plain=swapped["input·input"].asymmetry))
     names = {"query·key": "Q·Kᵀ", "key·key": _("K·Kᵀ: keys for queries"),
