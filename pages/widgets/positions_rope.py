@@ -115,7 +115,7 @@ def _scores(frequencies: np.ndarray, asked: int, trained: int, _: Translate) -> 
     series = {
         _("q = k, all ones"): positions.rope_scores(ones, ones, offsets, frequencies) / d,
         _("random q and k, mean of {draws}").format(draws=DRAWS): np.cos(angles) @ dot + np.sin(angles) @ cross,
-        _("the paper's bound, as a share of its start"): positions.rope_bound(offsets, frequencies),
+        _("upper bound of the first (RoFormer, §3.4.3)"): positions.rope_bound(ones, ones, offsets, frequencies) / d,
     }
     return Drawn("scores", _("Score by offset: the decay is a bound, not a law"), figures.lines(
         offsets, series, x_name=_("distance"), y_name=_("score, as a share"),
