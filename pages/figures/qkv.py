@@ -172,7 +172,7 @@ def clickable(figure: go.Figure) -> go.Figure:
     return figure
 
 
-def bars(values: np.ndarray, *, labels: Sequence[str], name: str, selected: int | None = None, digits: int = 3,
+def bars(values: np.ndarray, *, labels: Sequence[str], name: str, selected: int | None = None, number: str = ".3f",
          theme: palette.Theme = "light") -> go.Figure:
     """Signed numbers as horizontal bars in the order given; NaN is drawn as nothing, with a dash.
 
@@ -180,17 +180,18 @@ def bars(values: np.ndarray, *, labels: Sequence[str], name: str, selected: int 
         values: (n,) float.
         name: of the values' axis.
         selected: the bar to point out.
+        number: format of the bars' numbers.
     """
     values = np.asarray(values, np.float64)
     low, high = palette.to_hex(palette.diverging(theme)[[48, 208]])
     edges = [palette.ACCENT[theme] if at == selected else "rgba(128,128,128,0.5)" for at in range(len(values))]
-    texts = ["–" if np.isnan(value) else f"{value:.{digits}f}" for value in values]
+    texts = ["–" if np.isnan(value) else f"{value:{number}}" for value in values]
     known = np.nan_to_num(values)
     figure = go.Figure(go.Bar(
         x=known, y=np.arange(len(values)), orientation="h", text=texts, textposition="outside", cliponaxis=False,
         marker={"color": [high if v >= 0 else low for v in known],
                 "line": {"color": edges, "width": [3 if at == selected else 1 for at in range(len(values))]}},
-        hovertemplate=f"%{{y}}<br>{escape(name)} %{{x:.5f}}<extra></extra>",
+        hovertemplate=f"%{{y}}<br>{escape(name)} %{{x:.4g}}<extra></extra>",
     ))
     span = float(max(known.max(initial=0), 0) - min(known.min(initial=0), 0)) or 1.0
     figure.update_layout(

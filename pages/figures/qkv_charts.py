@@ -112,7 +112,7 @@ def pairs(first: np.ndarray, second: np.ndarray, *, labels: Sequence[str], names
     place = np.arange(len(labels))
     figure = go.Figure([
         go.Bar(x=place, y=np.asarray(values, np.float64), name=escape(name), marker={"color": shades[at]},
-               hovertemplate=f"{escape(name)}: %{{y:.5f}}<extra></extra>", texttemplate="%{y:.2g}",
+               hovertemplate=f"{escape(name)}: %{{y:.4g}}<extra></extra>", texttemplate="%{y:.3g}",
                textposition="outside", cliponaxis=False)
         for at, (name, values) in enumerate(zip(names, (first, second), strict=True))
     ])

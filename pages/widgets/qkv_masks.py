@@ -57,7 +57,7 @@ def _causal(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> list[
                   "In this head **{leaked:.0%}** of the weight would go to words that come later.").format(
         word=word, masked=_small(float(masked.mean())), unmasked=float(unmasked.mean()), leaked=leaked))
     labels = list(at.view.queries[:changed])
-    figure = qkv.bars(unmasked if lifted else masked, labels=labels, name=_("change of the row"), digits=4,
+    figure = qkv.bars(unmasked if lifted else masked, labels=labels, name=_("change of the row"), number=".3g",
                       theme=at.theme)
     leak = Drawn("leak", _("Change of each earlier row when the last word changes"), figure, {
         _("row"): labels, _("with the mask"): masked, _("without the mask"): unmasked})

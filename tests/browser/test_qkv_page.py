@@ -82,7 +82,7 @@ def test_every_part_leads_with_its_number(page, app_url, settled, engine, found)
     own = circuits.swap_roles(found)[0]
     shows(page, f"{own.asymmetry:.0%} of this head's scores are one-sided")
     effects = knockouts.replace_outputs(engine, prompt, found.head, [{1: circuits.silence(found, "key")[1]}])
-    shows(page, f"The model's output changes by {effects.mean()[0]:.4f} nats a word")
+    shows(page, f"The model's output changes by {effects.mean()[0]:.3g} nats a word")
     settled(page)
     page.get_by_role("radio", name="Where they fall short").click()
     shows(page, f"its rank is {circuits.spectrum(found.query, found.key).rank}, never more")
