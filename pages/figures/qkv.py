@@ -98,15 +98,17 @@ def products(q: np.ndarray, k: np.ndarray, *, order: str, texts: Mapping[str, st
         go.Scatter(x=place, y=running, customdata=ranked, yaxis="y2", mode="lines", line={
             "color": palette.TEXT[theme], "width": 2, "shape": "hv"},
             hovertemplate=f"{escape(texts['sum'])}: %{{y:+.4f}}<extra></extra>"),
-        go.Scatter(x=place[-1:], y=running[-1:], yaxis="y2", mode="markers+text", hoverinfo="skip",
-                   text=[f"{running[-1]:+.3f}"], textposition="top left", cliponaxis=False,
-                   marker={"color": palette.ACCENT[theme], "size": 9}, textfont={"color": palette.ACCENT[theme]}),
+        go.Scatter(x=place[-1:], y=running[-1:], yaxis="y2", mode="markers", hoverinfo="skip", cliponaxis=False,
+                   marker={"color": palette.ACCENT[theme], "size": 9}),
     ])
+    # In the margin, where no line runs.
+    figure.add_annotation(x=1, xref="paper", y=running[-1], yref="y2", text=f"{running[-1]:+.3f}", xanchor="left",
+                          xshift=4, showarrow=False, font={"color": palette.ACCENT[theme]})
     plain = {"showgrid": False, "zeroline": True, "zerolinecolor": "rgba(128,128,128,0.6)", "automargin": True}
     figure.update_layout(
-        **bare_layout(title="", theme=theme) | {"margin": {"l": 8, "r": 24, "t": 16, "b": 40, "pad": 0}}, height=360,
+        **bare_layout(title="", theme=theme) | {"margin": {"l": 8, "r": 64, "t": 16, "b": 40, "pad": 0}}, height=360,
         xaxis={"showgrid": False, "zeroline": False, "anchor": "y2", "title": {"text": escape(texts["dimension"])},
-               "showticklabels": order != "size"},
+               "showticklabels": order != "size", "range": [-1, len(place)]},
         yaxis={**plain, "domain": [0.55, 1], "title": {"text": escape(texts["product"])}},
         yaxis2={**plain, "domain": [0, 0.45], "title": {"text": escape(texts["sum"])}},
     )

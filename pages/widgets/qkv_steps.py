@@ -157,13 +157,13 @@ def dot(at: Place) -> Shown:
                  "dimension {strongest} with {most:+.3f}.").format(
         **at.words(), d=len(q), score=score, strongest=strongest, most=values[strongest])
     neuron = qkv.products(q, k, order=at.order, theme=at.theme, texts={
-        "dimension": _("dimension"), "product": "q·k", "sum": _("running sum")})
+        "dimension": _("dimension"), "product": "qᵢkᵢ", "sum": _("running sum")})
     row = qkv.bars(walk.products[at.row], labels=at.view.keys, name="q·k", selected=at.column, theme=at.theme)
     dimension = np.arange(len(q))
     return Shown(
         f"q (1×{len(q)}) · Kᵀ ({len(q)}×{len(walk.key.after)}) = (1×{len(walk.key.after)})", headline, [
             Drawn("products", _("The neuron view: product of every dimension, and the running sum"), neuron,
-                  {_("dimension"): dimension, "q": q, "k": k, "q·k": values}),
+                  {_("dimension"): dimension, "q": q, "k": k, "qᵢkᵢ": values}),
             Drawn("row-products", _("q of {word} with every key").format(word=at.query), row,
                   {_("key"): at.view.keys, "q·k": walk.products[at.row]})], sortable=True)
 
@@ -173,11 +173,11 @@ def mask(at: Place) -> Shown:
     _, walk = at._, at.walk
     before, after = float(walk.products[at.row, at.column]), float(walk.scaled[at.row, at.column])
     d = walk.query.after.shape[1]
-    factor = f"× {walk.terms.scaling:.4g}"
+    factor, product = f"× {walk.terms.scaling:.4g}", f"{before:+.3f} × {walk.terms.scaling:.4g}"
     if abs(walk.terms.scaling - d**-0.5) < 1e-6:
-        factor = f"÷ √{d} = ÷ {d**0.5:.3g}"
-    headline = _("{score:+.3f} {factor} gives **{scaled:+.3f}** for {query} → {key}.").format(
-        **at.words(), score=before, factor=factor, scaled=after)
+        factor = f"÷ {d**0.5:.3g}"
+        product = f"{before:+.3f} ÷ √{d} = {before:+.3f} {factor}"
+    headline = _("{query} → {key}: {product} = **{scaled:+.3f}**.").format(**at.words(), product=product, scaled=after)
     hidden = int((~walk.terms.visible).sum())
     if not walk.terms.visible[at.row, at.column]:
         headline += " " + _("The mask hides this cell: its score becomes −∞, whatever it was.")
@@ -195,7 +195,7 @@ def mask(at: Place) -> Shown:
     figure = qkv.masked_scores(walk.scaled, walk.terms.visible, query_labels=at.view.queries, key_labels=at.view.keys,
                                theme=at.theme, texts=_texts(_) | {"score": _("score"), "masked": _("masked")})
     n, m = walk.scores.shape
-    return Shown(f"Q Kᵀ ({n}×{m}) {factor} + mask ({n}×{m})", headline,
+    return Shown(f"Q Kᵀ ({n}×{m}) {factor} + {_('mask')} ({n}×{m})", headline,
                  [_table("scores", _("Scores, the mask drawn over them"), figure, walk.scores, at)], ("scores",),
                  note=" ".join(notes))
 

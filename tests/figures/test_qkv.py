@@ -38,7 +38,7 @@ def test_the_running_sum_ends_at_the_dot_product_in_either_order():
     np.testing.assert_array_equal(plain.data[1].y, [4, -6, 12])
     for figure in (plain, sorted_):
         assert figure.data[1].y[-1] == float(q @ k) == 12
-        assert figure.data[2].text == ("+12.000",)
+        assert figure.layout.annotations[0].text == "+12.000"
 
 
 def test_the_mask_lies_over_the_scores_and_leaves_them_legible():
