@@ -113,6 +113,14 @@ def test_heads_on_the_plane_carry_their_names():
     assert colours[0] == colours[1] != colours[2]
 
 
+def test_names_on_the_plane_keep_apart_or_are_left_out():
+    apart = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    assert qkv_charts.name_sides(apart, first=0) == ["top center"] * 3
+    sides = qkv_charts.name_sides(np.array([[0.0, 0.0]] * 6 + [[0.0, 10.0]]), first=5)
+    assert sides[5] == sides[6] == "top center" and sides[:6].count(None) == 2
+    assert len({side for side in sides[:6] if side}) == 4
+
+
 def test_pairs_stand_side_by_side():
     figure = qkv_charts.pairs(np.array([1.0, 2.0]), np.array([3.0, 4.0]), labels=["a", "b"], names=("x", "y"),
                               value="nats", selected=1)
