@@ -27,10 +27,15 @@ ROW, COLUMN = "row", "column"
 PILLS_UP_TO = 40
 
 
+def stream_names(_: Translate) -> dict[str, str]:
+    """What each stream of attention is called."""
+    return {"encoder": _("Encoder self-attention"), "decoder": _("Decoder self-attention (masked)"),
+            "cross": _("Cross-attention")}
+
+
 def choose_head(trace: Trace, _: Translate) -> Head:
     """Draws the choice of stream, layer and head."""
-    names = {"encoder": _("Encoder self-attention"), "decoder": _("Decoder self-attention (masked)"),
-             "cross": _("Cross-attention")}
+    names = stream_names(_)
     streams, left, right = st.columns([3, 1, 1], vertical_alignment="bottom", gap="medium")
     with streams:
         stream = controls.choice(_("Stream"), {name: names[name] for name in trace.streams}, key="stream")
