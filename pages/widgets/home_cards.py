@@ -48,7 +48,7 @@ def query_key_value(engine: LocalEngine, theme: palette.Theme, _: Translate) -> 
     found = engine.query_key_value(prompt, Head("encoder", int(layer), int(head)))
     sentence = _("Each word asks with q, answers with k and hands over v. In layer {layer}, head {head} of this "
                  "model the q of {query} meets the k of {key} at **{score:+.2f}**, which softmax makes a weight "
-                 "of **{weight:.2f}** (uniform {uniform:.2f}).")
+                 "of **{weight:.2f}** (dashed: uniform, {uniform:.2f}).")
     return Answer(
         sentence.format(layer=layer, head=head, query=FLAGSHIP.query, key=FLAGSHIP.key,
                         score=float(found.q[row] @ found.k[column]) * found.scaling,

@@ -110,7 +110,7 @@ def flipped(effects: Effects, run: int, _: Translate) -> str:
                for old, new in zip(effects.tokens, effects.edited_tokens[run], strict=True) if old != new]
     if not changed:
         return _("No row's likeliest token changes.")
-    return _("Rows whose likeliest token changes: {changed}.").format(changed=", ".join(changed[:12]))
+    return _("Rows whose likeliest token changes: {changed}.").format(changed=_(", ").join(changed[:12]))
 
 
 def _pattern(name: str, title: str, weights: np.ndarray, at: Place, _: Translate) -> Drawn:

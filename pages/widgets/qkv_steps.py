@@ -17,6 +17,7 @@ from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Translate
 from pages.widgets.stream_view import StreamView
+from pages.widgets.texts import joined
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +97,10 @@ def entrance(at: Place) -> Shown:
         headline = _("{query} enters the model as **{d} numbers**, its row of the token table. This model adds no "
                      "position here; it tells order elsewhere.")
     if walk.head.layer > 0 or walk.head.stream == "cross":
-        headline += " " + _("By layer {layer} the residual stream has carried that sum through everything before; "
-                            "its length is now {length}.")
+        headline = joined(headline, _("By layer {layer} the residual stream has carried that sum through everything "
+                                      "before; its length is now {length}."))
     else:
-        headline += " " + _("The vector that layer {layer} reads has length {length}.")
+        headline = joined(headline, _("The vector that layer {layer} reads has length {length}."))
     return Shown(f"X ({n}×{d})", headline.format(**words), [_rows("entrance", rows, labels, at, gaps[1:])])
 
 
@@ -135,7 +136,7 @@ def projections(at: Place) -> Shown:
         notes.append(_("This model multiplies q by {factor:.3g} itself.").format(factor=walk.query.multiplier))
     pictures = [_rows("projections", rows, labels, at, gaps[1:])]
     if walk.n_kv_heads < walk.n_heads:
-        shared = ", ".join(map(str, walk.sharing))
+        shared = _(", ").join(map(str, walk.sharing))
         notes.append(_("Grouped heads: query heads {heads} read the same key and value, head {kv} of {n_kv}.").format(
             heads=shared, kv=walk.sharing[0] // len(walk.sharing), n_kv=walk.n_kv_heads))
         figure = qkv.sharing(walk.n_heads, walk.n_kv_heads, head=walk.head.head, theme=at.theme,
@@ -143,7 +144,7 @@ def projections(at: Place) -> Shown:
         heads = np.arange(walk.n_heads)
         pictures.append(Drawn("sharing", _("Which query heads share a key"), figure, {
             _("query heads"): heads, _("key/value heads"): heads // (walk.n_heads // walk.n_kv_heads)}))
-    return Shown(shapes, headline, pictures, note=" ".join(notes))
+    return Shown(shapes, headline, pictures, note=joined(*notes))
 
 
 def dot(at: Place) -> Shown:
@@ -180,7 +181,7 @@ def mask(at: Place) -> Shown:
     headline = _("{query} → {key}: {product} = **{scaled:+.3f}**.").format(**at.words(), product=product, scaled=after)
     hidden = int((~walk.terms.visible).sum())
     if not walk.terms.visible[at.row, at.column]:
-        headline += " " + _("The mask hides this cell: its score becomes −∞, whatever it was.")
+        headline = joined(headline, _("The mask hides this cell: its score becomes −∞, whatever it was."))
     notes = [_("The mask hides {hidden} of {cells} cells.").format(hidden=hidden, cells=walk.terms.visible.size)
              if hidden else _("The mask hides nothing here: every query sees every key.")]
     if walk.terms.bias is not None:
@@ -197,7 +198,7 @@ def mask(at: Place) -> Shown:
     n, m = walk.scores.shape
     return Shown(f"Q Kᵀ ({n}×{m}) {factor} + {_('mask')} ({n}×{m})", headline,
                  [_table("scores", _("Scores, the mask drawn over them"), figure, walk.scores, at)], ("scores",),
-                 note=" ".join(notes))
+                 note=joined(*notes))
 
 
 def softmax(at: Place) -> Shown:
