@@ -191,14 +191,24 @@ def rope_scores(q: np.ndarray, k: np.ndarray, offsets: np.ndarray, frequencies: 
     return np.einsum("...d,...md->...m", np.asarray(q, dtype=np.float64), turned)
 
 
-def rope_bound(offsets: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
-    """Su et al.'s bound on a score by offset, 1 at offset 0, (len(offsets),) float64.
+def rope_bound(q: np.ndarray, k: np.ndarray, offsets: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
+    """Su et al.'s upper bound on |score| by offset, in the scores' own unit, (…, len(offsets)) float64.
 
-    The mean over j of |Σ_{i<j} e^{i·offset·θ_i}| (§3.4.3), over its value at 0.
-    An upper bound, no law: for independent q and k the mean score is 0 everywhere.
+    Σ_j |h_{j+1} − h_j| · |S_{j+1}|, where h_j is pair j's product q·k̄ as complex numbers, h beyond the last pair is 0,
+    and S_j = Σ_{i<j} e^{i·offset·θ_i} (§3.4.3). The paper's next step puts the largest |h_{j+1} − h_j| in place of
+    each; what it then draws has lost the scores' unit. The bound falls, the scores need not: for independent q and k
+    their mean is 0 everywhere.
+
+    Args:
+        q, k: (…, d_head), d_head = 2·len(frequencies).
+        offsets: (m,) positions.
+        frequencies: (d_head/2,).
     """
+    half = len(frequencies)
+    q, k = (np.asarray(x)[..., :half] + 1j * np.asarray(x)[..., half:] for x in (q, k))
+    steps = np.abs(np.diff(q * k.conj(), append=0))
     turns = np.exp(1j * np.multiply.outer(np.asarray(offsets, dtype=np.float64), frequencies))
-    return np.abs(turns.cumsum(axis=-1)).mean(axis=-1) / np.mean(np.arange(1, len(frequencies) + 1))
+    return steps @ np.abs(turns.cumsum(axis=-1)).T
 
 
 # --- scalings --------------------------------------------------------------------------------------------------------

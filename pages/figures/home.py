@@ -22,11 +22,11 @@ STATIC = {"staticPlot": True, "displayModeBar": False, "responsive": True}
 
 def bars(values: Sequence[float], *, labels: Sequence[str], baseline: float | None = None, number: str = ".2f",
          theme: palette.Theme) -> go.Figure:
-    """Horizontal bars with their numbers; `baseline` is a dashed line across them."""
+    """Horizontal bars with their numbers; `baseline` is a dashed line across them, with the numbers beyond it."""
     place = np.arange(len(values))
     figure = go.Figure(go.Bar(
         x=np.asarray(values, dtype=np.float64), y=place, orientation="h", textposition="outside", cliponaxis=False,
-        text=[f"{value:{number}}" for value in values],
+        text=[f"{value:{number}}" for value in values] if baseline is None else None,
         marker={"color": palette.to_hex(palette.sequential(theme)[140:141])[0]},
     ))
     low, high = min(0.0, *values), max(0.0, *values, baseline or 0.0)
@@ -38,6 +38,8 @@ def bars(values: Sequence[float], *, labels: Sequence[str], baseline: float | No
                "range": [len(values) - 0.5, -0.5], "showgrid": False, "zeroline": False, "automargin": True},
     )
     if baseline is not None:
+        for at, value in enumerate(values):
+            figure.add_annotation(x=1, xref="paper", xanchor="right", y=at, text=f"{value:{number}}", showarrow=False)
         figure.add_vline(x=baseline, line={"dash": "dash", "width": 1.5, "color": palette.ACCENT[theme]})
     return figure
 

@@ -18,8 +18,9 @@ from pages.figures.positions import GREY, LINES, lines
 
 #: Height in pixels of a token's row, and of a chart.
 ROW, CHART = 22, 330
-#: Mark and place among LINES of each norm, so that colour is not all that tells them apart; what is none is grey.
-MARKS = {"LayerNorm": ("diamond", 0), "BatchNorm": ("square-open", 1), "RMSNorm": ("cross-thin-open", 2)}
+#: Mark, its size and place among LINES of each norm, so that colour is not all that tells them apart, and one at
+#: another's place leaves both to be seen; what is none is grey.
+MARKS = {"LayerNorm": ("diamond-open", 12, 0), "RMSNorm": ("cross-thin-open", 6, 2), "BatchNorm": ("square-open", 9, 1)}
 
 
 def band(values: np.ndarray, *, labels: Sequence[str], first_feature: int, breaks: Sequence[int],
@@ -66,19 +67,21 @@ def moments(groups: Mapping[str, tuple[np.ndarray, np.ndarray]], *, labels: Sequ
     """Mean and variance of every token, or of every feature, a mark each; a norm's own axis gathers at (0, 1).
 
     Args:
-        groups: name → (means, variances), each (n,) float; later ones lie above earlier ones.
+        groups: name → (means, variances), each (n,) float; later ones lie above earlier ones. The legend
+            keeps one order.
         labels: of the n tokens or features.
         texts: `mean`, `variance`.
     """
     traces = []
     hovers = [isolate(escape(label)) for label in labels]
+    ranks = {name: rank for rank, name in enumerate(MARKS, start=2)}
     for name, (mean, variance) in groups.items():
-        symbol, place = MARKS.get(name, ("circle-open", None))
+        symbol, size, place = MARKS.get(name, ("circle-open", 9, None))
         colour = GREY[theme] if place is None else LINES[theme][place]
         traces.append(go.Scatter(
             x=np.asarray(mean, dtype=np.float64), y=np.maximum(np.asarray(variance, dtype=np.float64), 1e-6),
-            mode="markers", name=escape(name), customdata=hovers,
-            marker={"color": colour, "symbol": symbol, "size": 9, "line": {"width": 1.6}},
+            mode="markers", name=escape(name), customdata=hovers, legendrank=ranks.get(name, 1),
+            marker={"color": colour, "symbol": symbol, "size": size, "line": {"width": 1.6}},
             hovertemplate=f"%{{customdata}}<br>{escape(texts['mean'])} %{{x:.4f}}<br>{escape(texts['variance'])} "
                           f"%{{y:.4g}}<extra>{escape(name)}</extra>"))
     return go.Figure(traces, _chart(texts["mean"], texts["variance"], theme, y_axis={"type": "log"}))

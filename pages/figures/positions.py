@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette, png
-from pages.figures.frame import bare_layout, colour_bar, escape
+from pages.figures.frame import BAR, bare_layout, colour_bar, escape
 
 #: Cells up to which every cell can be pointed at; above it the table is one picture.
 POINTED_CELLS = 6_000
@@ -180,18 +180,25 @@ def grid(values: np.ndarray, *, texts: Mapping[str, str], theme: palette.Theme =
         values: (n, n) float.
         texts: `query`, `key`, `value`.
     """
+    low, high = float(np.nanmin(values)) + 0.0, float(np.nanmax(values)) + 0.0
+    # One in the middle: Plotly moves the bar's name below the ticks only where it would lie on one.
+    ticks = [low, round((low + high) / 2, 0 if high - low > 8 else 3), high]
     steps = np.linspace(0.0, 1.0, 17)
     colours = palette.to_hex(palette.sequential(theme)[np.round(255 * steps).astype(int)])
     figure = go.Figure(go.Heatmap(
-        z=np.asarray(values, dtype=np.float32), colorbar=colour_bar(texts["value"]), hoverongaps=False,
+        z=np.asarray(values, dtype=np.float32), hoverongaps=False, zmin=low, zmax=high,
+        colorbar=colour_bar(texts["value"]) | {"tickmode": "array", "tickvals": ticks, "ticktext": [
+            f"{tick:.4g}".replace("-", "−") for tick in ticks]},
         colorscale=[[float(step), colour] for step, colour in zip(steps, colours, strict=True)],
         hovertemplate=f"{escape(texts['query'])} %{{y}} → {escape(texts['key'])} %{{x}}<br>"
                       f"{escape(texts['value'])} %{{z:.4g}}<extra></extra>"))
-    figure.update_layout(**bare_layout(title="", theme=theme), height=HEIGHT + 40)
+    # Fixed, since the colour bar is placed before Plotly has measured margins of its own; to the left, above the bar.
+    margin = {"l": 60, "r": 12, "t": 48, "b": BAR, "pad": 0}
+    figure.update_layout(**bare_layout(title="", theme=theme) | {"margin": margin}, height=HEIGHT + 40)
     figure.update_xaxes(side="top", showgrid=False, zeroline=False, title=_named(texts["key"]),
-                        constrain="domain", automargin=True)
+                        constrain="domain", constraintoward="left", automargin=False)
     figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False, title=_named(texts["query"]),
-                        scaleanchor="x", constrain="domain", automargin=True)
+                        scaleanchor="x", constrain="domain", constraintoward="bottom", automargin=False)
     if np.isnan(values).any():
         figure.update_layout(plot_bgcolor=palette.MASKED[theme])
     return figure

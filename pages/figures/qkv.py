@@ -98,15 +98,17 @@ def products(q: np.ndarray, k: np.ndarray, *, order: str, texts: Mapping[str, st
         go.Scatter(x=place, y=running, customdata=ranked, yaxis="y2", mode="lines", line={
             "color": palette.TEXT[theme], "width": 2, "shape": "hv"},
             hovertemplate=f"{escape(texts['sum'])}: %{{y:+.4f}}<extra></extra>"),
-        go.Scatter(x=place[-1:], y=running[-1:], yaxis="y2", mode="markers+text", hoverinfo="skip",
-                   text=[f"{running[-1]:+.3f}"], textposition="top left", cliponaxis=False,
-                   marker={"color": palette.ACCENT[theme], "size": 9}, textfont={"color": palette.ACCENT[theme]}),
+        go.Scatter(x=place[-1:], y=running[-1:], yaxis="y2", mode="markers", hoverinfo="skip", cliponaxis=False,
+                   marker={"color": palette.ACCENT[theme], "size": 9}),
     ])
+    # In the margin, where no line runs.
+    figure.add_annotation(x=1, xref="paper", y=running[-1], yref="y2", text=f"{running[-1]:+.3f}", xanchor="left",
+                          xshift=4, showarrow=False, font={"color": palette.ACCENT[theme]})
     plain = {"showgrid": False, "zeroline": True, "zerolinecolor": "rgba(128,128,128,0.6)", "automargin": True}
     figure.update_layout(
-        **bare_layout(title="", theme=theme) | {"margin": {"l": 8, "r": 24, "t": 16, "b": 40, "pad": 0}}, height=360,
+        **bare_layout(title="", theme=theme) | {"margin": {"l": 8, "r": 64, "t": 16, "b": 40, "pad": 0}}, height=360,
         xaxis={"showgrid": False, "zeroline": False, "anchor": "y2", "title": {"text": escape(texts["dimension"])},
-               "showticklabels": order != "size"},
+               "showticklabels": order != "size", "range": [-1, len(place)]},
         yaxis={**plain, "domain": [0.55, 1], "title": {"text": escape(texts["product"])}},
         yaxis2={**plain, "domain": [0, 0.45], "title": {"text": escape(texts["sum"])}},
     )
@@ -172,7 +174,7 @@ def clickable(figure: go.Figure) -> go.Figure:
     return figure
 
 
-def bars(values: np.ndarray, *, labels: Sequence[str], name: str, selected: int | None = None, digits: int = 3,
+def bars(values: np.ndarray, *, labels: Sequence[str], name: str, selected: int | None = None, number: str = ".3f",
          theme: palette.Theme = "light") -> go.Figure:
     """Signed numbers as horizontal bars in the order given; NaN is drawn as nothing, with a dash.
 
@@ -180,17 +182,18 @@ def bars(values: np.ndarray, *, labels: Sequence[str], name: str, selected: int 
         values: (n,) float.
         name: of the values' axis.
         selected: the bar to point out.
+        number: format of the bars' numbers.
     """
     values = np.asarray(values, np.float64)
     low, high = palette.to_hex(palette.diverging(theme)[[48, 208]])
     edges = [palette.ACCENT[theme] if at == selected else "rgba(128,128,128,0.5)" for at in range(len(values))]
-    texts = ["–" if np.isnan(value) else f"{value:.{digits}f}" for value in values]
+    texts = ["–" if np.isnan(value) else f"{value:{number}}" for value in values]
     known = np.nan_to_num(values)
     figure = go.Figure(go.Bar(
         x=known, y=np.arange(len(values)), orientation="h", text=texts, textposition="outside", cliponaxis=False,
         marker={"color": [high if v >= 0 else low for v in known],
                 "line": {"color": edges, "width": [3 if at == selected else 1 for at in range(len(values))]}},
-        hovertemplate=f"%{{y}}<br>{escape(name)} %{{x:.5f}}<extra></extra>",
+        hovertemplate=f"%{{y}}<br>{escape(name)} %{{x:.4g}}<extra></extra>",
     ))
     span = float(max(known.max(initial=0), 0) - min(known.min(initial=0), 0)) or 1.0
     figure.update_layout(

@@ -14,6 +14,12 @@ import plotly.graph_objects as go
 from pages.figures import palette
 from pages.figures.frame import bare_layout, escape
 
+#: Where a head's name may stand, and its centre's distance from the dot, in pixels (right, up).
+_SIDES = {"top center": (0, 17), "bottom center": (0, -17), "middle right": (23, 0), "middle left": (-23, 0)}
+#: Of the map: a side that it has on a narrow page too, and a name's width and height, in pixels.
+_MAP_SIDE, _NAME = 300, (26, 16)
+#: Colours of the first and the last layer, such that all stand off the page.
+_SHADES = {"light": (120, 240), "dark": (120, 250)}
 _GREY = "rgba(128,128,128,0.35)"
 
 
@@ -71,7 +77,8 @@ def growth(lengths: np.ndarray, series: Mapping[str, np.ndarray], *, now: int, t
 
 def head_map(points: np.ndarray, *, heads: Sequence[tuple[int, int]], selected: int, texts: Mapping[str, str],
              theme: palette.Theme = "light") -> go.Figure:
-    """Heads as points on a plane, near where their patterns are alike; colour the layer.
+    """Heads as points on a plane, near where their patterns are alike; colour the layer. Names that do not fit are
+    left to the hover.
 
     Args:
         points: (m, 2).
@@ -81,14 +88,17 @@ def head_map(points: np.ndarray, *, heads: Sequence[tuple[int, int]], selected: 
     """
     layers = np.array([layer for layer, _ in heads])
     last = max(int(layers.max()), 1)
-    shades = palette.to_hex(palette.sequential(theme)[(70 + 170 * layers / last).astype(int)])
+    steps = np.linspace(*_SHADES[theme], last + 1).astype(int)
+    shades = palette.to_hex(palette.sequential(theme)[steps[layers]])
+    sides = name_sides(points, first=selected)
     own = [at == selected for at in range(len(heads))]
     layer, head = escape(texts["layer"]), escape(texts["head"])
     figure = go.Figure(go.Scatter(
         x=points[:, 0].astype(np.float32), y=points[:, 1].astype(np.float32),
-        mode="markers+text" if len(heads) <= 48 else "markers",
-        text=[f"{a}·{b}" for a, b in heads], textposition="top center", cliponaxis=False, customdata=np.array(heads),
-        marker={"size": [18 if mine else 12 for mine in own], "color": shades, "line": {
+        mode="markers+text", cliponaxis=False, customdata=np.array(heads),
+        text=[f"{a}·{b}" if side else "" for (a, b), side in zip(heads, sides, strict=True)],
+        textposition=[side or "top center" for side in sides],
+        marker={"opacity": 1, "size": [18 if mine else 12 for mine in own], "color": shades, "line": {
             "color": [palette.ACCENT[theme] if mine else _GREY for mine in own],
             "width": [3 if mine else 1 for mine in own]}},
         hovertemplate=f"{layer} %{{customdata[0]}}, {head} %{{customdata[1]}}<extra></extra>",
@@ -96,6 +106,29 @@ def head_map(points: np.ndarray, *, heads: Sequence[tuple[int, int]], selected: 
     plain = {"showgrid": True, "gridcolor": "rgba(128,128,128,0.15)", "zeroline": False, "showticklabels": False}
     figure.update_layout(**_plain(theme), height=420, xaxis=plain, yaxis=plain | {"scaleanchor": "x"})
     return figure
+
+
+def name_sides(points: np.ndarray, *, first: int) -> list[str | None]:
+    """For each point the side on which its name meets neither a dot nor another name, or None where there is none.
+
+    Args:
+        points: (m, 2).
+        first: the point that chooses first.
+    """
+    span = float(np.ptp(points, axis=0).max()) or 1.0
+    places = np.asarray(points, np.float64) * _MAP_SIDE / span
+    width, height = _NAME
+    sides: list[str | None] = [None] * len(places)
+    taken = np.empty((0, 2))
+    for at in [first, *(other for other in range(len(places)) if other != first)]:
+        dots = np.delete(places, at, axis=0)
+        for side, away in _SIDES.items():
+            name = places[at] + away
+            clear = (np.abs(taken - name) >= (width, height)).any(axis=1).all()
+            if clear and (np.abs(dots - name) >= (width / 2 + 7, height / 2 + 7)).any(axis=1).all():
+                sides[at], taken = side, np.vstack([taken, name])
+                break
+    return sides
 
 
 def pairs(first: np.ndarray, second: np.ndarray, *, labels: Sequence[str], names: tuple[str, str], value: str,
@@ -112,8 +145,8 @@ def pairs(first: np.ndarray, second: np.ndarray, *, labels: Sequence[str], names
     place = np.arange(len(labels))
     figure = go.Figure([
         go.Bar(x=place, y=np.asarray(values, np.float64), name=escape(name), marker={"color": shades[at]},
-               hovertemplate=f"{escape(name)}: %{{y:.5f}}<extra></extra>", texttemplate="%{y:.2g}",
-               textposition="outside", cliponaxis=False)
+               hovertemplate=f"{escape(name)}: %{{y:.4g}}<extra></extra>", text=[f"{value:.3g}" for value in values],
+               textposition="outside", textangle=0, textfont={"size": 11}, constraintext="none", cliponaxis=False)
         for at, (name, values) in enumerate(zip(names, (first, second), strict=True))
     ])
     ticks = [f"<b>{escape(label)}</b>" if at == selected else escape(label) for at, label in enumerate(labels)]
@@ -121,7 +154,8 @@ def pairs(first: np.ndarray, second: np.ndarray, *, labels: Sequence[str], names
         **_plain(theme) | {"showlegend": True}, height=300, barmode="group",
         legend={"orientation": "h", "x": 0, "y": 1.06, "yanchor": "bottom"},
         xaxis={"tickmode": "array", "tickvals": place, "ticktext": ticks, "fixedrange": True, "showgrid": False},
-        yaxis=_axis(value) | {"rangemode": "tozero"},
+        yaxis=_axis(value) | {"rangemode": "tozero", "exponentformat": "power",
+                              "title": {"text": escape(value), "standoff": 14}},
     )
     return figure
 

@@ -32,6 +32,8 @@ BINS = 61
 #: Keys of a row drawn as bars of their own.
 MOST_BARS = 64
 HEIGHT, ROW_HEIGHT = 280, 34
+#: End of an axis as a multiple of its largest value, such that a name stands above every curve and bar.
+HEADROOM = 1.14
 LEGEND = {"showlegend": True, "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02,
                                          "yanchor": "bottom"}}
 _RULE = {"light": "rgba(27,31,39,0.14)", "dark": "rgba(231,234,240,0.16)"}
@@ -83,11 +85,12 @@ def row_softmax(weights: np.ndarray, *, state: State, texts: Mapping[str, str],
     """
     n = len(weights)
     layout = _layout(theme, x=texts["key"], y=texts["weight"], x_axis={"range": [-0.5, n - 0.5]},
-                     y_axis={"range": [0, 1.02]})
+                     y_axis={"range": [0, HEADROOM]})
     layout["shapes"] = [{"type": "line", "x0": -0.5, "x1": n - 0.5, "y0": 1 / n, "y1": 1 / n,
                          "line": {"color": palette.TEXT[theme], "width": 1, "dash": "dot"}}]
-    layout["annotations"] = [{"x": n - 0.5, "y": 1 / n, "xanchor": "right", "yanchor": "bottom", "showarrow": False,
-                              "text": f"{escape(texts['uniform'])} {1 / n:.3g}"}]
+    # Above the largest weight there can be: beside its line it would stand on bars.
+    layout["annotations"] = [{"x": n - 0.5, "y": HEADROOM, "xanchor": "right", "yanchor": "top", "showarrow": False,
+                              "text": f"┄ {escape(texts['uniform'])} {1 / n:.3g}"}]
     hover = f"{escape(texts['key'])} %{{x}}<br>{escape(texts['weight'])} %{{y:.4f}}<extra></extra>"
     keys, heights, colour = np.arange(n), np.asarray(weights), COLOURS[theme][state]
     if n <= MOST_BARS:
@@ -142,8 +145,10 @@ def curves(x: np.ndarray, lines: Mapping[State, np.ndarray], *, names: Mapping[S
         layout["annotations"] = [{
             "x": float(np.log10(upright[0])), "y": 1, "yref": "paper", "xanchor": "left", "yanchor": "top",
             "showarrow": False, "text": escape(upright[1]), "font": {"color": palette.ACCENT[theme]},
-            "bgcolor": palette.BACKGROUND[theme], "borderpad": 1,
         }]
+        every = np.concatenate([np.asarray(trace["y"], dtype=np.float64) for trace in traces])
+        most = float(every[np.isfinite(every)].max(initial=0.0))
+        layout["yaxis"]["range"] = [0, HEADROOM * most or 1.0]
     return Panel(traces, layout)
 
 
@@ -181,7 +186,7 @@ def head_grids(values: Sequence[np.ndarray], *, titles: Sequence[str], texts: Ma
         **bare_layout(title="", theme=theme), height=max(200, 110 + ROW_HEIGHT * min(n_layers, 14)),
         coloraxis={"cmin": 0.0, "cmax": most, "colorscale": palette.plotly_weight_scale(theme),
                    "colorbar": {"thickness": 10, "outlinewidth": 0,
-                                "title": {"text": escape(texts["value"]), "side": "right", "font": {"size": 13}}}},
+                                "title": {"text": escape(texts["value"]), "side": "top", "font": {"size": 13}}}},
     )
     figure.update_layout(margin={"l": 48, "r": 8, "t": 28, "b": 44})
     return figure

@@ -15,8 +15,8 @@ from pages.widgets.language import Translate
 def show(trace: Trace, _: Translate) -> None:
     """One line for unknown tokens and one for words that fell back to characters; nothing when all are known."""
     source = trace.axes[0].key_words
-    unknown = _named(word.text for word in source if word.flag == "unknown")
-    fallback = _named(word.text for word in source if word.flag == "fallback")
+    unknown = _named((word.text for word in source if word.flag == "unknown"), _)
+    fallback = _named((word.text for word in source if word.flag == "fallback"), _)
     if unknown:
         st.warning(_("Not in the model's vocabulary, so it reads them as <unk>: {words}. What it writes for them is a "
                      "guess.").replace("<", "\\<").format(words=unknown), icon=":material/help:")
@@ -25,5 +25,5 @@ def show(trace: Trace, _: Translate) -> None:
             words=fallback), icon=":material/text_fields:")
 
 
-def _named(texts) -> str:
-    return ", ".join(f"**{escape(text)}**" for text in dict.fromkeys(texts))
+def _named(texts, _: Translate) -> str:
+    return _(", ").join(f"**{escape(text)}**" for text in dict.fromkeys(texts))

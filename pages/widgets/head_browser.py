@@ -18,6 +18,7 @@ from engine.types import LABELS, MEASURES
 from pages.figures import palette
 from pages.widgets import measures, stream_view
 from pages.widgets.head_grid import head_grid
+from pages.widgets.keeping import keep
 from pages.widgets.language import Translate
 from pages.widgets.stream_view import StreamView
 
@@ -66,7 +67,9 @@ def _controls(summary: HeadSummary, stream: str, _: Translate) -> tuple[list[tup
     counts = Counter(LABELS[label] for label in summary.label.flat)
     left, middle, right = st.columns([2, 3, 4], gap="medium", vertical_alignment="bottom")
     with left:
-        sort = st.selectbox(_("Sort by"), [None, *usable], key="sort", filter_mode=None,
+        sort = st.session_state.get("sort")
+        keep("sort", sort if sort in usable else None, among=tuple(usable))
+        sort = st.selectbox(_("Sort by"), [None, *usable], key="sort", filter_mode=None, persist_state="session",
                             format_func=lambda name: names[name] if name else _("layer and head"))
     with middle:
         bounds = _bounds(getattr(summary, sort), names[sort], sort, stream) if sort else None

@@ -111,7 +111,7 @@ def _sink_switch(weights: np.ndarray, view: StreamView, _: Translate) -> tuple[n
     if not on:
         return weights, None
     rest, removed = stream_view.set_sink_aside(weights, view)
-    names = ", ".join(escape(name) for name, sink in zip(view.keys, view.sink, strict=True) if sink)
+    names = _(", ").join(escape(name) for name, sink in zip(view.keys, view.sink, strict=True) if sink)
     st.caption(_("Set aside: {names}. They held {mass:.0%} of this head's mass.").format(
         names=names, mass=float(removed.mean())))
     return rest, removed
@@ -142,7 +142,7 @@ def _inspect(weights: np.ndarray, removed: np.ndarray | None, row: int, view: St
         return
     uniform = 1 / visible
     ranked = [key for key in np.argsort(-values, kind="stable") if not np.isnan(values[key])]
-    named = ", ".join(f"**{escape(view.keys[key])}** {values[key]:.2f}" for key in ranked[:NAMED_KEYS])
+    named = _(", ").join(f"**{escape(view.keys[key])}** {values[key]:.2f}" for key in ranked[:NAMED_KEYS])
     more = " …" if visible > NAMED_KEYS else ""
     sentence = _("**{query}** looks at: {keys}, beside uniform {uniform:.2f}.")
     if view.stream != "encoder":

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from engine import Head, LocalEngine, Prompt, errors, kv_memory, norm_experiments, positions_lab
+from engine import Head, LocalEngine, Prompt, errors, kv_memory, positions_lab
 from engine.kv_presets import PRESETS
 from pages.figures import home as figures
 from pages.figures import palette
@@ -48,7 +48,7 @@ def query_key_value(engine: LocalEngine, theme: palette.Theme, _: Translate) -> 
     found = engine.query_key_value(prompt, Head("encoder", int(layer), int(head)))
     sentence = _("Each word asks with q, answers with k and hands over v. In layer {layer}, head {head} of this "
                  "model the q of {query} meets the k of {key} at **{score:+.2f}**, which softmax makes a weight "
-                 "of **{weight:.2f}** (uniform {uniform:.2f}).")
+                 "of **{weight:.2f}** (dashed: uniform, {uniform:.2f}).")
     return Answer(
         sentence.format(layer=layer, head=head, query=FLAGSHIP.query, key=FLAGSHIP.key,
                         score=float(found.q[row] @ found.k[column]) * found.scaling,
@@ -71,14 +71,12 @@ def positions(engine: LocalEngine, theme: palette.Theme, _: Translate) -> Answer
 
 
 def normalization(engine: LocalEngine, theme: palette.Theme, _: Translate) -> Answer:
-    """What another sentence in the batch does to one sentence, under LayerNorm and under BatchNorm."""
-    site = normalization_data.sites(engine, MODEL, FLAGSHIP.text)[0]
+    """What another sentence in the batch does to one sentence, as the page's first experiment opens."""
+    site = [site for site in normalization_data.sites(engine, MODEL, FLAGSHIP.text) if site.stack == "encoder"][-1]
     read = normalization_data.batch(engine, MODEL, FLAGSHIP.text, site)
-    sentence, *rest = (read.sentence(index) for index in range(len(read.tokens)))
-    half = len(rest) // 2
-    change = norm_experiments.change_companions(sentence, rest[:half], rest[half:2 * half], eps=read.eps)
-    told = _("LayerNorm needs nothing but the word itself. With other sentences in the batch, this sentence's "
-             "normalised values change by **{layer:g}** under LayerNorm and by up to **{batch:.2f}** under "
+    change = normalization_data.swap_companion(read, normalization_data.FIRST_SWAP)
+    told = _("LayerNorm needs nothing but the word itself. With one of the batch's other sentences replaced, this "
+             "sentence's normalised values change by **{layer:g}** under LayerNorm and by up to **{batch:.2f}** under "
              "BatchNorm.")
     return Answer(
         told.format(layer=change.layer, batch=change.batch),

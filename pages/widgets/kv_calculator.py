@@ -16,6 +16,7 @@ from pages.widgets import chart_export, kv_controls, kv_texts, permalink
 from pages.widgets.banners import escape
 from pages.widgets.kv_controls import Question
 from pages.widgets.language import Language, Translate
+from pages.widgets.texts import joined
 
 #: Points of the curve over lengths.
 POINTS = 160
@@ -45,7 +46,7 @@ def show(engine: LocalEngine, *, language: Language, _: Translate) -> None:
     st.plotly_chart(needs, theme=None, config=plotly_config("memory-needs"), key="kv-needs",
                     alt=_("What a GPU must hold at each length"))
     _formulas(question, need, _)
-    kinds, per_layer = kv_texts.variants(_), _variants(question)
+    kinds, per_layer = kv_texts.variants(_window(question), _), _variants(question)
     totals = memory.variants([kinds[kind] for kind in per_layer],
                              np.array([values.sum(dtype=float) for values in per_layer.values()]), own=0, theme=theme)
     layers = memory.kinds_by_layer({kinds[kind]: values for kind, values in per_layer.items()}, layer=_("layer"),
@@ -102,7 +103,7 @@ def _say(question: Question, need: kv_memory.Need, longest: int | None, _: Trans
     verdict = (_("That fits on a GPU of {gpu}.") if fits else _("That does not fit on a GPU of {gpu}.")).format(
         gpu=readable_bytes(question.gpu_bytes))
     place = st.success if fits else st.warning
-    place(" ".join((line.format(total=readable_bytes(total)), verdict, edge)),
+    place(joined(line.format(total=readable_bytes(total)), verdict, edge),
           icon=":material/check_circle:" if fits else ":material/block:")
     if shape.n_ctx and question.n_tokens > shape.n_ctx:
         st.caption(":material/info: " + _("This model was trained for {n:,} tokens; beyond, memory is not the only "
@@ -125,6 +126,11 @@ def _variants(question: Question) -> dict[str, np.ndarray]:
             for kind, shape in kv_memory.variants(question.shape).items()}
 
 
+def _window(question: Question) -> int:
+    """Tokens that the sliding kind of attention sees."""
+    return min(size for size in kv_memory.variants(question.shape)["window"].windows if size is not None)
+
+
 def _formulas(question: Question, need: kv_memory.Need, _: Translate) -> None:
     """Each part's formula with the numbers in it, beside its value."""
     shape, setting, n = question.shape, question.setting, question.n_tokens
@@ -142,7 +148,7 @@ def _formulas(question: Question, need: kv_memory.Need, _: Translate) -> None:
     lines += [f"| {names[part]} | {rows[part][0]} | `{rows[part][1]}` | **{_unbroken(getattr(need, part))}** |"
               for part in kv_memory.PARTS if part in question.parts]
     st.markdown("\n".join(lines))
-    st.caption(" ".join(_notes(question, _)))
+    st.caption(joined(*_notes(question, _)))
 
 
 def _unbroken(count: int) -> str:

@@ -21,6 +21,7 @@ from pages.widgets import chart_export, kv_texts, model_box, permalink, prompt_b
 from pages.widgets.banners import escape
 from pages.widgets.keeping import keep
 from pages.widgets.language import Language, Translate
+from pages.widgets.texts import joined
 
 STEPS, STEP = "kv_steps", "kv_step"
 BOUNDS = (2, kv_growth.MOST_STEPS)
@@ -178,7 +179,7 @@ def _say(growth: Growth, _: Translate) -> None:
         else ""))
     if shape.windows:
         reasons = kv_texts.reasons(_)
-        st.caption(" ".join([kv_texts.windows(shape, _), *(reasons[code] for code in (
+        st.caption(joined(*[kv_texts.windows(shape, _), *(reasons[code] for code in (
             "window_minus_one", "pinned_prompt", "spare_slot"))]))
     st.caption(_("It wrote (the end of the text is forbidden, so that the cache keeps growing): {output}").format(
         output=escape(growth.output[:200])))

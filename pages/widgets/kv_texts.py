@@ -20,11 +20,16 @@ def parts(_: Translate) -> dict[str, str]:
             "scores": _("one layer's score matrix")}
 
 
-def variants(_: Translate) -> dict[str, str]:
-    """Kind of attention → its name."""
+def variants(window: int, _: Translate) -> dict[str, str]:
+    """Kind of attention → its name.
+
+    Args:
+        window: tokens that the sliding kind sees.
+    """
     return {
         "own": _("the model's own"), "mha": _("MHA: a KV head for each head"), "gqa": _("GQA: heads share KV heads"),
-        "mqa": _("MQA: one KV head"), "mla": _("MLA: a latent of 512 + 64"), "window": _("sliding window"),
+        "mqa": _("MQA: one KV head"), "mla": _("MLA: a latent of 512 + 64"),
+        "window": _("sliding window ({window:,})").format(window=window),
     }
 
 
@@ -54,4 +59,4 @@ def windows(shape: KVShape, _: Translate) -> str:
         return ""
     return _("{windowed} of {layers} layers see a window of {window} tokens and stop growing there.").format(
         windowed=sum(size is not None for size in shape.windows), layers=shape.n_layers,
-        window=", ".join(f"{size:,}" for size in sizes))
+        window=_(", ").join(f"{size:,}" for size in sizes))

@@ -165,7 +165,7 @@ def _moments(x: np.ndarray, after: dict[str, np.ndarray], labels: list[str], _: 
          [str(i) for i in range(x.shape[1])]),
     ):
         # The norm whose own axis this is gathers at one place and is drawn last, on top.
-        order = ("batch", "rms", "layer") if axis else ("layer", "rms", "batch")
+        order = ("batch", "rms", "layer") if axis else ("rms", "layer", "batch")
         named = {_("before"): x} | {METHODS[method]: after[method] for method in order}
         groups = {method: (values.mean(axis), values.var(axis)) for method, values in named.items()}
         columns = {_("token") if axis else _("feature"): names}

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import streamlit as st
 
-from engine import LocalEngine, Prompt, Trace, glyphs, norm_activations, norm_sites
+from engine import LocalEngine, Prompt, Trace, glyphs, norm_activations, norm_experiments, norm_sites
 from engine.norm_activations import Activations, FutureChange
+from engine.norm_experiments import Change
 from engine.norm_sites import Site
 from engine.streaming import Workbench
 
 CORPUS = Path(__file__).resolve().parents[2] / "assets" / "corpus"
 #: Other sentences in the batch, and how many of them the pictures show.
 N_COMPANIONS, N_SHOWN = 31, 3
+#: Which of the reference sentences, counted from 1, takes another one's place at first.
+FIRST_SWAP = N_SHOWN + 1
 #: Most tokens of padding that the page offers.
 MOST_PADDING = 16
 
@@ -52,6 +55,12 @@ def batch(_engine: LocalEngine, model: str, text: str, site: Site) -> Activation
     """What enters the norm for the text and its company, one batch."""
     return _engine.submit(model, partial(
         norm_activations.read_batch, texts=(text, *company(text)), site=site, limits=_engine.limits)).result()
+
+
+def swap_companion(read: Activations, swap: int) -> Change:
+    """The text among the companions shown, and with the `swap`-th reference sentence, from 1, for the first of them."""
+    rest = [read.sentence(i) for i in range(1, 1 + N_SHOWN)]
+    return norm_experiments.change_companions(read.sentence(0), rest, [read.sentence(swap), *rest[1:]], eps=read.eps)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

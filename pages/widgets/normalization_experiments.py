@@ -98,13 +98,11 @@ def _picture(name: str, title: str, labels: list[str], change: Change, _: Transl
 def _another_sentence(batch: Activations, text: str, _: Translate) -> tuple[int, Drawn]:
     st.subheader(_("1 · Change another sentence"))
     sentences = data.company(text)
-    swap = controls.slider(_("Sentence that takes the place of the first companion"), data.N_SHOWN,
-                           len(sentences) - 1, key="norm_swap", default=data.N_SHOWN)
-    st.caption(_("**{old}** becomes **{new}**; your sentence stays.").format(
-        old=escape(sentences[0]), new=escape(sentences[swap])))
-    rest = [batch.sentence(i) for i in range(1, 1 + data.N_SHOWN)]
-    change = experiments.change_companions(batch.sentence(0), rest, [batch.sentence(1 + swap), *rest[1:]],
-                                           eps=batch.eps)
+    swap = controls.slider(_("Reference sentence, by number, that replaces another one in the batch"),
+                           data.FIRST_SWAP, len(sentences), key="norm_swap", default=data.FIRST_SWAP)
+    st.caption(_("“{old}” becomes “{new}”; your sentence stays.").format(
+        old=escape(sentences[0]), new=escape(sentences[swap - 1])))
+    change = data.swap_companion(batch, swap)
     st.markdown(_("**Your sentence changes by {layer} under LayerNorm and by {batch} under BatchNorm**, though "
                   "not one of its words did.").format(**_both(change)))
     _numbers(change, _)

@@ -61,7 +61,7 @@ def show(spoken: Language, _: Translate) -> dict[str, str | int]:
             train_comparison, setting.recipes, n_layers=setting.layers, d_model=setting.size, task=setting.task,
             learning_rate=float(setting.rate), n_steps=setting.steps)))
     if _RUN not in state:
-        st.info(_("Press Train: three small Transformers learn the task on this server, within seconds to a minute."),
+        st.info(_("Press Train: three small Transformers learn the task on this server, usually within two minutes."),
                 icon=":material/model_training:")
     else:
         asked, streaming = state[_RUN]

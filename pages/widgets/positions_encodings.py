@@ -17,6 +17,7 @@ from pages.figures import positions as figures
 from pages.widgets import controls, drawn, positions_rope
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Language, Translate
+from pages.widgets.texts import joined
 
 BASES = (10, 100, 1_000, 10_000, 100_000, 500_000, 1_000_000)
 #: Spread of a learned table before training, as transformers draws it.
@@ -179,8 +180,8 @@ def _alibi(_: Translate) -> Shown:
         n=n, far=slope * (n - 1), head=head, slope=slope, reach=1 / slope, trained=trained,
         at_trained=slope * trained, asked=trained * factor, at_asked=slope * trained * factor)
     if n_heads & (n_heads - 1):
-        headline += " " + _("{n_heads} is no power of two: the heads follow BLOOM's rule, not 2^(−8h/n).").format(
-            n_heads=n_heads)
+        headline = joined(headline, _("{n_heads} is no power of two: the heads follow BLOOM's rule, not "
+                                      "2^(−8h/n).").format(n_heads=n_heads))
     formula = rf"b_{{qk}} = -m_{{{head}}}\,(q - k) = -{slope:.4g}\,(q - k), \quad b_{{{at},0}} = {-slope * at:.3f}"
     offsets = np.arange(n)
     matrix = np.where(offsets[None, :] <= offsets[:, None], -slope * (offsets[:, None] - offsets[None, :]), np.nan)

@@ -17,6 +17,7 @@ from pages.widgets.drawn import Drawn
 from pages.widgets.keeping import keep
 from pages.widgets.language import Language, Translate
 from pages.widgets.positions_encodings import table_columns, texts, theme
+from pages.widgets.texts import joined
 
 #: Lengths offered; a model whose table ends earlier is read up to there.
 LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
@@ -85,7 +86,7 @@ def _table(source: PositionTable, _: Translate) -> tuple[str, list[Drawn]]:
         headline = _("**{module}** adds {n:,} × {d} numbers that were learned: even the nearest sinusoids are off by "
                      "**{error}**.").format(**numbers)
     if source.rows:
-        headline += " " + _("The table has {rows:,} rows and ends there.").format(**numbers)
+        headline = joined(headline, _("The table has {rows:,} rows and ends there.").format(**numbers))
     alike = positions.similarity(source.values, at)
     theirs = texts(_)
     name = _("cosine with position {at}").format(at=at)
@@ -110,10 +111,10 @@ def _rotation(source: Rotation, found: ModelPositions, _: Translate) -> tuple[st
         else f"{source.formula_error:.1e}")
     if parameters:
         given = ", ".join(f"{escape(str(key))} = {escape(str(value))}" for key, value in parameters.items())
-        headline += " " + _("Set up with {parameters}.").format(parameters=given)
+        headline = joined(headline, _("Set up with {parameters}.").format(parameters=given))
     if abs(source.attention_factor - 1) > 1e-4:
-        headline += " " + _("Queries and keys also grow by {temperature:.3f}: scores by its square.").format(
-            temperature=source.attention_factor)
+        headline = joined(headline, _("Queries and keys also grow by {temperature:.3f}: scores by its square.").format(
+            temperature=source.attention_factor))
     base = float(parameters.get("rope_theta", 10_000.0))
     unscaled = positions.wavelengths(positions.rope_frequencies(2 * len(waves), base))
     series = {_("read from the module"): waves, _("unscaled"): unscaled}

@@ -17,6 +17,7 @@ from pages.widgets import controls, drawn
 from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Language, Translate
+from pages.widgets.texts import joined
 
 #: Of each of the four patterns, in pixels.
 PICTURE_WIDTH = 310
@@ -96,10 +97,10 @@ def _sites(found: OrderComparison, _: Translate) -> str:
     kinds = {"table": _("table set to 0"), "rotation": _("rotation set to cos = 1, sin = 0"),
              "relative bias": _("relative bias set to 0"), "linear bias": _("ALiBi argument set to 0")}
     parts = [_("Switched off: {modules}.").format(
-        modules=", ".join(f"`{name}` ({kinds[kind]})" for kind, name in found.removed) or "–")]
+        modules=_(", ").join(f"`{name}` ({kinds[kind]})" for kind, name in found.removed) or "–")]
     if found.by_character:
         parts.append(_("The model knows this sentence as a single token, so here it reads it character by character."))
-    return " ".join(parts)
+    return joined(*parts)
 
 
 def _facts(prompt: Prompt, found: OrderComparison, _: Translate) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from pages.figures import positions as figures
 from pages.widgets import controls
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Translate
+from pages.widgets.texts import joined
 
 BASES = (100, 1_000, 10_000, 100_000, 500_000, 1_000_000)
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -67,8 +68,8 @@ def draw(_: Translate) -> tuple[str, str, list[Drawn]]:
         name=names[scaling], scaled=unseen(plain, chosen, trained, asked), fast=2 * np.pi / chosen[0],
         slow=2 * np.pi / chosen[-1])
     if temperature != 1.0:
-        headline += " " + _("Queries and keys also grow by {temperature:.3f}: scores by its square.").format(
-            temperature=temperature)
+        headline = joined(headline, _("Queries and keys also grow by {temperature:.3f}: scores by its square.").format(
+            temperature=temperature))
     formula = (rf"\theta_i = {base}^{{-2i/{d}}}, \quad \langle R_m q, R_n k\rangle = f(q, k, m - n), \quad "
                rf"{at}\cdot\theta_0 = {at * chosen[0]:.2f}\ \text{{rad}}, \quad "
                rf"{at}\cdot\theta_{{{len(chosen) - 1}}} = {at * chosen[-1]:.4f}\ \text{{rad}}")
@@ -115,7 +116,7 @@ def _scores(frequencies: np.ndarray, asked: int, trained: int, _: Translate) -> 
     series = {
         _("q = k, all ones"): positions.rope_scores(ones, ones, offsets, frequencies) / d,
         _("random q and k, mean of {draws}").format(draws=DRAWS): np.cos(angles) @ dot + np.sin(angles) @ cross,
-        _("the paper's bound, as a share of its start"): positions.rope_bound(offsets, frequencies),
+        _("upper bound of the first (RoFormer, §3.4.3)"): positions.rope_bound(ones, ones, offsets, frequencies) / d,
     }
     return Drawn("scores", _("Score by offset: the decay is a bound, not a law"), figures.lines(
         offsets, series, x_name=_("distance"), y_name=_("score, as a share"),

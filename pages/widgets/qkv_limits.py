@@ -88,7 +88,7 @@ def _sinks(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> tuple[
         own=float(mass[own]), n=mass.size, mean=float(mass.mean()), most=float(mass.max()))
     labels = [_("layer {layer}, head {head}").format(layer=a, head=b) for a, b in ranked]
     values = np.array([mass[place] for place in ranked])
-    figure = qkv.bars(values, labels=labels, name=_("mass on the sink"), selected=ranked.index(own), digits=2,
+    figure = qkv.bars(values, labels=labels, name=_("mass on the sink"), selected=ranked.index(own), number=".2f",
                       theme=at.theme)
     return text, Drawn("sinks", _("Weight that goes to a sink"), figure, {
         _("head"): labels, _("mass on the sink"): values})

@@ -11,7 +11,7 @@ import streamlit as st
 from engine import Head, LocalEngine, Prompt, Trace, circuits, knockouts
 from engine.knockouts import Effects, Padded
 from pages.figures import attention, qkv
-from pages.widgets import controls, drawn, qkv_choice, stream_view
+from pages.widgets import controls, drawn, qkv_choice, stream_view, texts
 from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Translate
@@ -39,6 +39,7 @@ def show(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> list[Dra
 
 def _causal(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> list[Drawn]:
     at = _of_stream(engine, trace, at, "decoder")
+    _heading(at, _)
     lifted = st.toggle(_("Mask off"), key="unmasked", help=_("In every head of the decoder, in a real rerun."))
     weights, leaked = circuits.lift_mask(at.walk)
     shown = weights if lifted else np.where(at.walk.terms.visible, at.walk.weights, np.nan)
@@ -54,10 +55,10 @@ def _causal(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> list[
     word = escape(at.view.keys[changed])
     st.markdown(_("Another word in place of the last one, **{word}**: with the mask the rows before it change by "
                   "**{masked}**, nothing; without it by **{unmasked:.3f}** a row: the future leaks into the past. "
-                  "In this head **{leaked:.0%}** of the weight would go to words that come later.").format(
+                  "Without the mask this head would put **{leaked:.0%}** of its weight on later words.").format(
         word=word, masked=_small(float(masked.mean())), unmasked=float(unmasked.mean()), leaked=leaked))
     labels = list(at.view.queries[:changed])
-    figure = qkv.bars(unmasked if lifted else masked, labels=labels, name=_("change of the row"), digits=4,
+    figure = qkv.bars(unmasked if lifted else masked, labels=labels, name=_("change of the row"), number=".3g",
                       theme=at.theme)
     leak = Drawn("leak", _("Change of each earlier row when the last word changes"), figure, {
         _("row"): labels, _("with the mask"): masked, _("without the mask"): unmasked})
@@ -67,6 +68,7 @@ def _causal(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> list[
 def _padding(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> list[Drawn]:
     found = _padded(engine, trace.prompt, at.walk.head)
     hidden, unhidden = found.change
+    _heading(at, _)
     if at.walk.head.stream == "decoder" and "cross" in trace.streams:
         st.markdown(_("An encoder–decoder's decoder does not read the text, so its padding is not among these keys. In "
                       "the output, {pads} tokens of padding change {hidden} with the mask and **{unhidden:.3f}** "
@@ -99,11 +101,19 @@ def _padding(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> list
 
 def _cross(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> list[Drawn]:
     at = _of_stream(engine, trace, at, "cross")
+    _heading(at, _)
     n, m = at.walk.weights.shape
     st.markdown(_("Cross-attention masks nothing: all **{n}** rows of the output see all **{m}** words of the text, "
                   "since the text is there from the start. A row may read what comes later in the text, never what "
                   "comes later in the output.").format(n=n, m=m))
     return [_scores(at, _), _pattern("cross-pattern", _("Pattern"), at.walk.weights, at, _)]
+
+
+def _heading(at: Place, _: Translate) -> None:
+    """Says which head is shown: for some masks it is of another stream than the chosen one."""
+    head = at.walk.head
+    place = _("layer {layer}, head {head}").format(layer=head.layer, head=head.head)
+    st.markdown(f"#### {texts.streams(_)[head.stream]} · {place}")
 
 
 def _of_stream(engine: LocalEngine, trace: Trace, at: Place, stream: str) -> Place:

@@ -41,7 +41,8 @@ def _swap(at: Place, _: Translate) -> list[Drawn]:
     row, column = at.row, at.column
     st.markdown(_("As trained, {query} scores {key} **{there:+.2f}** and is scored **{back:+.2f}** in return: "
                   "{share:.0%} of this head's scores are one-sided. With keys for queries (K·Kᵀ) or without "
-                  "projections (X·Xᵀ) every score is the same both ways: **{keys:.0%}** and **{plain:.0%}**.").format(
+                  "projections (X·Xᵀ) every score is the same both ways: **{keys:.0%}** and **{plain:.0%}** are "
+                  "one-sided.").format(
         **at.words(), there=float(own.scores[row, column]), back=float(own.scores[column, row]), share=own.asymmetry,
         keys=swapped["key·key"].asymmetry, plain=swapped["input·input"].asymmetry))
     names = {"query·key": "Q·Kᵀ", "key·key": _("K·Kᵀ: keys for queries"),
@@ -75,7 +76,7 @@ def _silence(engine: LocalEngine, prompt: Prompt, at: Place, _: Translate) -> li
     before = _pattern("before", _("as trained"), at.walk.weights, at, _)
     after = _pattern("silenced", _("{part} replaced by its mean").format(part=names[part]), weights, at, _)
     labels = [_("{part} replaced").format(part=names[one]) for one in SILENCED] + [_("head removed")]
-    figure = qkv.bars(means, labels=labels, name=unit_name(effects, _), selected=which, digits=4, theme=at.theme)
+    figure = qkv.bars(means, labels=labels, name=unit_name(effects, _), selected=which, number=".3g", theme=at.theme)
     change = Drawn("silence-effect", _("Change of the model's output"), figure,
                    {_("what"): labels, unit_name(effects, _): means})
     drawn.show_small([before, after, change], width=PICTURE_WIDTH)
@@ -98,7 +99,7 @@ def unit_name(effects: Effects, _: Translate) -> str:
 def amount(effects: Effects, run: int, _: Translate) -> str:
     """The mean change of one run with its unit."""
     value = effects.mean()[run]
-    return _("{value:.4f} nats a word").format(value=value) if effects.unit == "nats" else f"{value:.1%}"
+    return _("{value:.3g} nats a word").format(value=value) if effects.unit == "nats" else f"{value:.1%}"
 
 
 def flipped(effects: Effects, run: int, _: Translate) -> str:
@@ -109,7 +110,7 @@ def flipped(effects: Effects, run: int, _: Translate) -> str:
                for old, new in zip(effects.tokens, effects.edited_tokens[run], strict=True) if old != new]
     if not changed:
         return _("No row's likeliest token changes.")
-    return _("Rows whose likeliest token changes: {changed}.").format(changed=", ".join(changed[:12]))
+    return _("Rows whose likeliest token changes: {changed}.").format(changed=_(", ").join(changed[:12]))
 
 
 def _pattern(name: str, title: str, weights: np.ndarray, at: Place, _: Translate) -> Drawn:

@@ -17,6 +17,7 @@ from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Translate
 from pages.widgets.stream_view import StreamView
+from pages.widgets.texts import joined
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +97,10 @@ def entrance(at: Place) -> Shown:
         headline = _("{query} enters the model as **{d} numbers**, its row of the token table. This model adds no "
                      "position here; it tells order elsewhere.")
     if walk.head.layer > 0 or walk.head.stream == "cross":
-        headline += " " + _("By layer {layer} the residual stream has carried that sum through everything before; "
-                            "its length is now {length}.")
+        headline = joined(headline, _("By layer {layer} the residual stream has carried that sum through everything "
+                                      "before; its length is now {length}."))
     else:
-        headline += " " + _("The vector that layer {layer} reads has length {length}.")
+        headline = joined(headline, _("The vector that layer {layer} reads has length {length}."))
     return Shown(f"X ({n}×{d})", headline.format(**words), [_rows("entrance", rows, labels, at, gaps[1:])])
 
 
@@ -135,7 +136,7 @@ def projections(at: Place) -> Shown:
         notes.append(_("This model multiplies q by {factor:.3g} itself.").format(factor=walk.query.multiplier))
     pictures = [_rows("projections", rows, labels, at, gaps[1:])]
     if walk.n_kv_heads < walk.n_heads:
-        shared = ", ".join(map(str, walk.sharing))
+        shared = _(", ").join(map(str, walk.sharing))
         notes.append(_("Grouped heads: query heads {heads} read the same key and value, head {kv} of {n_kv}.").format(
             heads=shared, kv=walk.sharing[0] // len(walk.sharing), n_kv=walk.n_kv_heads))
         figure = qkv.sharing(walk.n_heads, walk.n_kv_heads, head=walk.head.head, theme=at.theme,
@@ -143,7 +144,7 @@ def projections(at: Place) -> Shown:
         heads = np.arange(walk.n_heads)
         pictures.append(Drawn("sharing", _("Which query heads share a key"), figure, {
             _("query heads"): heads, _("key/value heads"): heads // (walk.n_heads // walk.n_kv_heads)}))
-    return Shown(shapes, headline, pictures, note=" ".join(notes))
+    return Shown(shapes, headline, pictures, note=joined(*notes))
 
 
 def dot(at: Place) -> Shown:
@@ -157,13 +158,13 @@ def dot(at: Place) -> Shown:
                  "dimension {strongest} with {most:+.3f}.").format(
         **at.words(), d=len(q), score=score, strongest=strongest, most=values[strongest])
     neuron = qkv.products(q, k, order=at.order, theme=at.theme, texts={
-        "dimension": _("dimension"), "product": "q·k", "sum": _("running sum")})
+        "dimension": _("dimension"), "product": "qᵢkᵢ", "sum": _("running sum")})
     row = qkv.bars(walk.products[at.row], labels=at.view.keys, name="q·k", selected=at.column, theme=at.theme)
     dimension = np.arange(len(q))
     return Shown(
         f"q (1×{len(q)}) · Kᵀ ({len(q)}×{len(walk.key.after)}) = (1×{len(walk.key.after)})", headline, [
             Drawn("products", _("The neuron view: product of every dimension, and the running sum"), neuron,
-                  {_("dimension"): dimension, "q": q, "k": k, "q·k": values}),
+                  {_("dimension"): dimension, "q": q, "k": k, "qᵢkᵢ": values}),
             Drawn("row-products", _("q of {word} with every key").format(word=at.query), row,
                   {_("key"): at.view.keys, "q·k": walk.products[at.row]})], sortable=True)
 
@@ -173,14 +174,14 @@ def mask(at: Place) -> Shown:
     _, walk = at._, at.walk
     before, after = float(walk.products[at.row, at.column]), float(walk.scaled[at.row, at.column])
     d = walk.query.after.shape[1]
-    factor = f"× {walk.terms.scaling:.4g}"
+    factor, product = f"× {walk.terms.scaling:.4g}", f"{before:+.3f} × {walk.terms.scaling:.4g}"
     if abs(walk.terms.scaling - d**-0.5) < 1e-6:
-        factor = f"÷ √{d} = ÷ {d**0.5:.3g}"
-    headline = _("{score:+.3f} {factor} gives **{scaled:+.3f}** for {query} → {key}.").format(
-        **at.words(), score=before, factor=factor, scaled=after)
+        factor = f"÷ {d**0.5:.3g}"
+        product = f"{before:+.3f} ÷ √{d} = {before:+.3f} {factor}"
+    headline = _("{query} → {key}: {product} = **{scaled:+.3f}**.").format(**at.words(), product=product, scaled=after)
     hidden = int((~walk.terms.visible).sum())
     if not walk.terms.visible[at.row, at.column]:
-        headline += " " + _("The mask hides this cell: its score becomes −∞, whatever it was.")
+        headline = joined(headline, _("The mask hides this cell: its score becomes −∞, whatever it was."))
     notes = [_("The mask hides {hidden} of {cells} cells.").format(hidden=hidden, cells=walk.terms.visible.size)
              if hidden else _("The mask hides nothing here: every query sees every key.")]
     if walk.terms.bias is not None:
@@ -195,9 +196,9 @@ def mask(at: Place) -> Shown:
     figure = qkv.masked_scores(walk.scaled, walk.terms.visible, query_labels=at.view.queries, key_labels=at.view.keys,
                                theme=at.theme, texts=_texts(_) | {"score": _("score"), "masked": _("masked")})
     n, m = walk.scores.shape
-    return Shown(f"Q Kᵀ ({n}×{m}) {factor} + mask ({n}×{m})", headline,
+    return Shown(f"Q Kᵀ ({n}×{m}) {factor} + {_('mask')} ({n}×{m})", headline,
                  [_table("scores", _("Scores, the mask drawn over them"), figure, walk.scores, at)], ("scores",),
-                 note=" ".join(notes))
+                 note=joined(*notes))
 
 
 def softmax(at: Place) -> Shown:

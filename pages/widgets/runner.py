@@ -65,4 +65,4 @@ def _show_output(place, trace: Trace, _: Translate) -> None:
         return
     ending = "" if trace.output_complete else " …"
     output = f"**{banners.escape(trace.output)}**{ending}" if trace.output else f"*{_('nothing')}*"
-    place.markdown(f"{label}: {output}")
+    place.markdown(_("{what}: {text}").format(what=label, text=output))

@@ -168,7 +168,8 @@ def _histograms(d_head: int, scores: dict[str, np.ndarray], theme: str, _: Trans
     for state, name in _states(_).items():
         panel = scaling.histogram(
             scores[state], variance=variance[state], reach=4 * d_head**0.5, state=state, theme=theme,
-            texts={"score": f"{_('score')}, {name}", "density": _("density"), "theory": _("theory")})
+            texts={"score": _("{what}, {state}").format(what=_("score"), state=name), "density": _("density"),
+                   "theory": _("theory")})
         panels.append(panel)
         titles.append(_("Scores {state}: variance {variance:.3g}").format(
             state=name, variance=float(scores[state].var())))
@@ -183,7 +184,8 @@ def _row(row: int, scores: dict[str, np.ndarray], theme: str, _: Translate) -> D
         weights = saturation.softmax(scores[state][row])
         panels.append(scaling.row_softmax(
             weights, state=state, theme=theme,
-            texts={"key": f"{_('key')}, {name}", "weight": _("weight"), "uniform": _("uniform")}))
+            texts={"key": _("{what}, {state}").format(what=_("key"), state=name), "weight": _("weight"),
+                   "uniform": _("uniform")}))
         titles.append(_("Softmax of row {row} {state}: largest weight {largest:.3f}").format(
             row=row, state=name, largest=float(weights.max())))
         columns[f"weight, {name}"] = weights

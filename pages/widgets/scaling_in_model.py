@@ -131,7 +131,8 @@ def _one_head(found: HeadSaturation, at: dict[str, int], layer: int, head: int, 
         _("Layer {layer}, head {head}: $\\operatorname{{Var}}(q\\cdot k)={variance:.4g}$, $d_k={d}$").format(
             layer=layer, head=head, variance=float(found.product_variance[layer, head]), d=found.d_head),
         "",
-        "| | " + " | ".join(f"{titles[state]}, ×{found.multipliers[place]:.3g}" for state, place in at.items()) + " |",
+        "| | " + " | ".join(_("{what}, {state}").format(
+            what=titles[state], state=f"×{found.multipliers[place]:.3g}") for state, place in at.items()) + " |",
         "|---" * (1 + len(at)) + "|",
     ]
     for measure, title in _measures(_).items():
@@ -199,14 +200,14 @@ def _gradient_sentence(values: dict[str, np.ndarray], behind: str, layer: int, d
     share = {state: norm / total["with"] if total["with"] > 0 else 0.0 for state, norm in total.items()}
     if "without" in values:
         text = _("**Without the division {without:.0%} of the gradient comes through layer {layer}'s softmax; at the "
-                 "chosen multiplier {chosen:.0%}** (100 % with its own scaling).")
+                 "chosen multiplier {chosen:.0%}** (100% with its own scaling).")
         if behind == "queries":
             text = _("**At the queries of layer {layer} there arrives {without:.0%} of the gradient without the "
-                     "division, {chosen:.0%} at the chosen multiplier** (100 % with its own scaling): the scaling is "
+                     "division, {chosen:.0%} at the chosen multiplier** (100% with its own scaling): the scaling is "
                      "a factor on the way back, so leaving it out multiplies by {divisor:.3g} what the softmax lets "
                      "through.")
     else:
-        text = _("**At the chosen multiplier {chosen:.0%} of the gradient comes through layer {layer}** (100 % with "
+        text = _("**At the chosen multiplier {chosen:.0%} of the gradient comes through layer {layer}** (100% with "
                  "its own scaling).")
     origin = _("The same gradient arrives from above each time: that of −ln p of the output, back-propagated through "
                "the model as it is.")

@@ -1,4 +1,4 @@
-"""What tables of interface texts are made of: marked messages, the three texts of an error, the streams' names."""
+"""What interface texts are made of: marked messages, sentences joined, an error's three texts, the streams' names."""
 
 from __future__ import annotations
 
@@ -21,10 +21,18 @@ class Texts:
     next_step: str
 
 
+def joined(*sentences: str) -> str:
+    """Sentences one after another: with a space between, but for one that ends in a full-width mark."""
+    text = ""
+    for sentence in filter(None, sentences):
+        text += sentence if not text or text.endswith(("。", "！", "？")) else f" {sentence}"
+    return text
+
+
 def placeholders(texts: Texts) -> set[str]:
     """The names in braces of all three texts."""
-    joined = "".join((texts.expected, texts.got, texts.next_step))
-    return {name for _text, name, _spec, _conversion in string.Formatter().parse(joined) if name}
+    every = "".join((texts.expected, texts.got, texts.next_step))
+    return {name for _text, name, _spec, _conversion in string.Formatter().parse(every) if name}
 
 
 def streams(_: Callable[[str], str]) -> dict[str, str]:

@@ -77,7 +77,7 @@ def test_two_axes_their_permalink_language_and_export(page, app_url, settled, ba
 def test_four_experiments_say_what_the_engine_measures(page, app_url, settled, batch):
     visit(page, app_url, settled, norm_swap=9, norm_batch=2)
     rest = [batch.sentence(i) for i in (1, 2, 3)]
-    change = norm_experiments.change_companions(batch.sentence(0), rest, [batch.sentence(10), *rest[1:]], eps=batch.eps)
+    change = norm_experiments.change_companions(batch.sentence(0), rest, [batch.sentence(9), *rest[1:]], eps=batch.eps)
     said(page, f"Your sentence changes by 0 under LayerNorm and by {change.batch:.2f} under BatchNorm")
     said(page, "With 2 sentences a batch BatchNorm's mean is off by")
     said(page, "8 tokens of padding change your sentence by 0 under LayerNorm and by")

@@ -47,7 +47,7 @@ def test_seven_steps_by_buttons_and_arrow_keys_with_one_pair(page, app_url, sett
     shows(page, f"{found.query.after.shape[1]} products add up to {found.products[3, 2]:+.3f}")
     settled(page)
     page.keyboard.press("ArrowRight")
-    shows(page, f"gives {found.scaled[3, 2]:+.3f} for 苹果 → 吃")
+    shows(page, f"= {found.scaled[3, 2]:+.3f}.")
     settled(page)
     page.keyboard.press("ArrowRight")
     shows(page, f"吃 gets {found.weights[3, 2]:.3f}")
@@ -82,7 +82,7 @@ def test_every_part_leads_with_its_number(page, app_url, settled, engine, found)
     own = circuits.swap_roles(found)[0]
     shows(page, f"{own.asymmetry:.0%} of this head's scores are one-sided")
     effects = knockouts.replace_outputs(engine, prompt, found.head, [{1: circuits.silence(found, "key")[1]}])
-    shows(page, f"The model's output changes by {effects.mean()[0]:.4f} nats a word")
+    shows(page, f"The model's output changes by {effects.mean()[0]:.3g} nats a word")
     settled(page)
     page.get_by_role("radio", name="Where they fall short").click()
     shows(page, f"its rank is {circuits.spectrum(found.query, found.key).rank}, never more")
@@ -119,7 +119,7 @@ def test_export_holds_the_steps_numbers(page, app_url, settled, found):
         page.get_by_role("button", name="as CSV").first.click()
     rows = list(csv.DictReader(io.StringIO(caught.value.path().read_text(encoding="utf-8-sig"))))
     assert len(rows) == found.query.after.shape[1]
-    total = sum(float(row["q·k"]) for row in rows)
+    total = sum(float(row["qᵢkᵢ"]) for row in rows)
     assert total == pytest.approx(float(found.products[3, 2]), abs=1e-3)
 
 

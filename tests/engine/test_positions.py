@@ -157,11 +157,23 @@ def test_decay_is_a_bound_and_no_law():
     """Su et al. 2021, §3.4.3: the bound falls; for independent q and k the mean score is 0 at every offset."""
     offsets = np.arange(0, 250, 10)
     frequencies = positions.rope_frequencies(64)
-    bound = positions.rope_bound(offsets, frequencies)
-    assert bound[0] == pytest.approx(1.0) and (bound[1:] < 1).all() and bound[20:].max() < 0.35
+    bound = positions.rope_bound(np.ones(64), np.ones(64), offsets, frequencies) / 64
+    assert bound[0] == pytest.approx(1.0) and (bound[1:] < 1).all() and bound[20:].max() < 0.5
     q, k = np.random.default_rng(0).normal(size=(2, 4000, 64))
     means = positions.rope_scores(q, k, offsets, frequencies).mean(axis=0)
     assert np.abs(means).max() < 5 * math.sqrt(64 / 4000)  # five standard errors of a sum of 64 products
+
+
+@pytest.mark.parametrize("base", [100, 10_000, 1_000_000])
+@pytest.mark.parametrize("d", [8, 64, 256])
+def test_no_score_exceeds_its_bound(d, base):
+    offsets = np.arange(2000)
+    for scaling in (None, {"rope_type": "linear", "factor": 8.0}):
+        frequencies = positions.rope_frequencies(d, base, scaling)
+        q, k = np.random.default_rng(d).normal(size=(2, 20, d))
+        q[0] = k[0] = 1
+        scores = positions.rope_scores(q, k, offsets, frequencies)
+        assert (np.abs(scores) <= positions.rope_bound(q, k, offsets, frequencies) + 1e-9).all()
 
 
 # --- biases ----------------------------------------------------------------------------------------------------------

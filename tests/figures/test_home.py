@@ -12,7 +12,7 @@ from pages.figures import home
 def test_bars_show_every_value_and_the_baseline(theme):
     figure = home.bars([0.5, -0.25], labels=["<a>", "b"], baseline=0.2, number="+.2f", theme=theme)
     np.testing.assert_array_equal(figure.data[0].x, [0.5, -0.25])
-    assert list(figure.data[0].text) == ["+0.50", "-0.25"]
+    assert [note.text for note in figure.layout.annotations] == ["+0.50", "-0.25"]
     assert figure.layout.shapes[0].x0 == 0.2
     low, high = figure.layout.xaxis.range
     assert low < -0.25 and high > 0.5

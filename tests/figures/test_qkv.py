@@ -38,7 +38,7 @@ def test_the_running_sum_ends_at_the_dot_product_in_either_order():
     np.testing.assert_array_equal(plain.data[1].y, [4, -6, 12])
     for figure in (plain, sorted_):
         assert figure.data[1].y[-1] == float(q @ k) == 12
-        assert figure.data[2].text == ("+12.000",)
+        assert figure.layout.annotations[0].text == "+12.000"
 
 
 def test_the_mask_lies_over_the_scores_and_leaves_them_legible():
@@ -71,7 +71,7 @@ def test_every_cell_can_be_hit_and_one_is_outlined():
 
 
 def test_bars_keep_their_order_and_say_what_is_missing():
-    figure = qkv.bars(np.array([0.5, -1.0, np.nan]), labels=["a", "b", "c"], name="value", selected=1, digits=2)
+    figure = qkv.bars(np.array([0.5, -1.0, np.nan]), labels=["a", "b", "c"], name="value", selected=1, number=".2f")
     np.testing.assert_array_equal(figure.data[0].x, [0.5, -1, 0])
     assert figure.data[0].text == ("0.50", "-1.00", "–")
     assert figure.data[0].marker.line.color[1] == palette.ACCENT["light"]
@@ -111,6 +111,14 @@ def test_heads_on_the_plane_carry_their_names():
     assert figure.data[0].marker.line.color[2] == palette.ACCENT["light"]
     colours = figure.data[0].marker.color
     assert colours[0] == colours[1] != colours[2]
+
+
+def test_names_on_the_plane_keep_apart_or_are_left_out():
+    apart = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    assert qkv_charts.name_sides(apart, first=0) == ["top center"] * 3
+    sides = qkv_charts.name_sides(np.array([[0.0, 0.0]] * 6 + [[0.0, 10.0]]), first=5)
+    assert sides[5] == sides[6] == "top center" and sides[:6].count(None) == 2
+    assert len({side for side in sides[:6] if side}) == 4
 
 
 def test_pairs_stand_side_by_side():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gettext
+from pathlib import Path
 
 import numpy as np
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from engine import Head, LocalEngine, Prompt
 from engine.kv_presets import PRESETS
-from pages.widgets import home_cards
+from pages.widgets import home_cards, runtime
 
+APP = str(Path(__file__).resolve().parents[2] / "app.py")
 _ = gettext.NullTranslations().gettext
 
 
@@ -38,6 +41,16 @@ def test_without_positions_the_order_is_lost_and_layernorm_keeps_to_itself(engin
     assert figure.data[0].x[0] > 0.01 and figure.data[0].x[1] < 1e-4
     layer, batch = home_cards.normalization(engine, "light", _).figure.data[0].x
     assert layer == 0 and batch > 0.01
+
+
+def test_the_norms_card_says_what_its_page_opens_with(engine, monkeypatch):
+    layer, batch = home_cards.normalization(engine, "light", _).figure.data[0].x
+    monkeypatch.setattr(runtime, "engine", lambda: engine)
+    test = AppTest.from_file(APP, default_timeout=120)
+    test.query_params["lang"] = "en"
+    page = test.switch_page("pages/normalization.py").run()
+    said = f"**Your sentence changes by {layer:g} under LayerNorm and by {batch:.2f} under BatchNorm**"
+    assert [text.value for text in page.markdown if said in text.value]
 
 
 def test_the_books_bytes_follow_the_formula(engine):

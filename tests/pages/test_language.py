@@ -7,6 +7,7 @@ import re
 import string
 
 import pytest
+from markdown_it import MarkdownIt
 
 from pages.widgets import language
 from tests import messages
@@ -49,16 +50,19 @@ def is_bare_value(text: str) -> bool:
     return re.fullmatch(r"\{\w+\}", text) is not None
 
 
-def test_bold_ends_where_markdown_sees_it():
-    """After a full-width mark, ** closes nothing when a word follows at once (CommonMark's flanking rule)."""
-    broken = re.compile(r"[。，：；！？）”]\*\*\w")
-    opened = [message.string for message in messages.translated() if message.id and broken.search(message.string)]
-    assert [text for text in opened if not opens_bold(text, broken)] == []
+@pytest.mark.parametrize("value", ["字", "word 5"])
+def test_no_mark_of_bold_stays_on_screen(value):
+    """Beside punctuation, such as %, ** neither opens nor closes (CommonMark's flanking rule)."""
+    texts = [re.sub(r"{[^}]*}", value, re.sub(r"{[^}]*%}", "5%", text))
+             for message in messages.translated() if message.id for text in (message.id, message.string)]
+    assert [text for text in texts if any("**" in plain for plain in plain_texts(text))] == []
+    assert plain_texts("都一样**：0%** 与 **0%**")[0].startswith("都一样**：0%** 与 ")
 
 
-def opens_bold(text: str, broken: re.Pattern) -> bool:
-    """Whether the ** that was found opens bold instead: an even number of them stand before it."""
-    return text[:broken.search(text).start()].count("**") % 2 == 0
+def plain_texts(text: str) -> list[str]:
+    """What is left of a Markdown text for the screen to show as it is."""
+    blocks = MarkdownIt().parse(text)
+    return [part.content for block in blocks for part in block.children or [] if part.type == "text"]
 
 
 def test_catalogue_holds_nothing_fuzzy_and_nothing_unused():
