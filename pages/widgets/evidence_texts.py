@@ -204,12 +204,13 @@ def _looks(evidence: Evidence, _: Translate) -> str:
     mass, usual = evidence.attention[layer, head], evidence.baseline_offset[layer, head]
     told = _("its strongest head, layer {layer} head {head}, gives it {mass} (usual at this distance: {usual})")
     if _codes(evidence)[0] == "not_significant":
-        told = _("its strongest head, layer {layer} head {head}, gives it {mass}, above the {usual} usual at this "
-                 "distance, but not rare enough among its {heads} heads (p = {p}) to count as evidence")
+        told = _("the strongest head of {query}, layer {layer} head {head}, gives {key} {mass}, above the {usual} "
+                 "usual at this distance, but not rare enough among its {heads} heads (p = {p}) to count as evidence")
     if not np.isfinite(usual):
         usual = evidence.baseline_uniform[layer, head]
         told = _("its strongest head, layer {layer} head {head}, gives it {mass} (uniform: {usual})")
-    return told.format(layer=layer, head=head, mass=f"**{plain(mass)}**", usual=plain(usual),
+    return told.format(query=quoted(evidence.query.text, _), key=quoted(evidence.key.text, _),
+                       layer=layer, head=head, mass=f"**{plain(mass)}**", usual=plain(usual),
                        heads=evidence.attention.size, p=f"{evidence.p_values[layer, head]:.2g}")
 
 

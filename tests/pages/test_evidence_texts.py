@@ -89,6 +89,7 @@ def test_a_look_above_the_usual_is_called_too_common_not_absent(verdict, more):
     chinese, english = (evidence_texts.sentence(replace(evidence, reasons=(*evidence.reasons, *more)), _)
                         for _ in LANGUAGES)
     assert "not rare enough among its 12 heads (p = 0.012)" in english and "还不够罕见（p = 0.012）" in chinese
+    assert all(word in said for said in (chinese, english) for word in ("苹果", "吃"))
     for words in ("stands out", "Not by looking", "nothing rare"):
         assert words not in english
     assert "突出" not in chinese and "并非靠直接看" not in chinese
