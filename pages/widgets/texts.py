@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ def joined(*sentences: str) -> str:
     """Sentences one after another: with a space between, but for one that ends in a full-width mark."""
     text = ""
     for sentence in filter(None, sentences):
-        text += sentence if not text or text.endswith(("。", "！", "？")) else f" {sentence}"
+        text += sentence if not text or unicodedata.east_asian_width(text[-1]) in "WF" else f" {sentence}"
     return text
 
 
