@@ -73,7 +73,7 @@ permalink.restore(PERMALINK)
 st.title(_("Attention"))
 st.caption(_("Type a sentence: the model really runs, and every attention head of that run is below."))
 engine = runtime.engine()
-prompt = prompt_box.ask(engine.models(), language=spoken, _=_)
+prompt = prompt_box.ask(engine, language=spoken, _=_)
 if prompt is None:
     st.info(_("Type a sentence above, or pick an example, to see every head at work."), icon=":material/edit:")
     st.stop()

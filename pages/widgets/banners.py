@@ -27,11 +27,19 @@ QUOTED_CHARACTERS = 300
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+#: Inside what Markdown would make a link (www., http://, name@host) or another sign (->, <-, --, <=, >=, ~=) of.
+_MADE_OF = re.compile(r"(?<=www)(?=\.)|(?<=:)(?=//)|(?=@[\w.-]*\.\w)|(?<=[<-])(?=[->])|(?<=[<>~])(?==)", re.IGNORECASE)
+_JOINER = "\u2060"
 
 
 def escape(text: str) -> str:
-    """`text` so that Streamlit's Markdown shows its characters as they are, on one line."""
-    return _PUNCTUATION.sub(r"\\\1", " ".join(text.split()))
+    """`text` so that Streamlit's Markdown shows its characters as they are, on one line; a lone surrogate as U+FFFD.
+
+    A backslash does not keep Streamlit from making links and arrows; an invisible joiner within them does.
+    """
+    whole = _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", " ".join(text.split()))
+    return _PUNCTUATION.sub(r"\\\1", _MADE_OF.sub(_JOINER, whole))
 
 
 def readable(name: str, value: object) -> str:

@@ -10,9 +10,9 @@ import re
 
 import streamlit as st
 
-from engine import ModelCard, Prompt
+from engine import LocalEngine, Prompt
 from pages.widgets import model_box, sentences
-from pages.widgets.banners import escape
+from pages.widgets.banners import escape, readable
 from pages.widgets.keeping import keep
 from pages.widgets.language import Language, Translate
 
@@ -21,13 +21,14 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", re.ASCII)
 MODEL, TEXT, TARGET, EXAMPLE, AGREED = "model", "text", "target", "example", "agreed_models"
 
 
-def ask(cards: tuple[ModelCard, ...], *, language: Language, _: Translate) -> Prompt | None:
+def ask(engine: LocalEngine, *, language: Language, _: Translate) -> Prompt | None:
     """Draws the controls; returns the prompt, or None while there is no sentence.
 
     Args:
-        cards: the models to offer; another name may be typed.
+        engine: whose models are offered; another name may be typed.
         language: of the hints beside the examples.
     """
+    cards = engine.models()
     by_name = {card.name: card for card in cards}
     state = st.session_state
     for kept in (TEXT, TARGET, EXAMPLE):
@@ -40,6 +41,9 @@ def ask(cards: tuple[ModelCard, ...], *, language: Language, _: Translate) -> Pr
     with right:
         name = model_box.choose(_("Model"), cards, key=MODEL, _=_, help=_(
             "Embedded models, folders of your models folder, or a hub id such as org/name@revision."))
+        for broken in engine.broken_models():
+            st.caption(_("{name} cannot be used: {reason}").format(
+                name=escape(broken.name), reason=escape(readable("reason", broken.reason))))
         family = by_name[name].family if name in by_name else ""
         target = ""
         if family in ("encoder-decoder", ""):

@@ -161,7 +161,7 @@ def test_pointing_at_a_token_marks_it_in_every_picture(page, app_url, settled):
 
 
 @pytest.mark.parametrize("text", [
-    "<script>document.title='gone'</script>", "我</s>喜欢<b>吃</b>", "<pad> **x** $x$ `y`",
+    "<script>document.title='gone'</script>", "我</s>喜欢<b>吃</b>", "<pad> **x** $x$ `y` -> www.example.com",
 ])
 def test_markup_in_the_text_stays_text(page, app_url, settled, text):
     visit(page, app_url, settled, text=text)
@@ -169,6 +169,7 @@ def test_markup_in_the_text_stays_text(page, app_url, settled, text):
     assert page.get_by_label("Sentence").input_value() == text
     page.wait_for_function("document.title.startsWith('Attention')")
     assert page.locator(".st-key-output script, .st-key-tokens script, .st-key-output b").count() == 0
+    assert page.locator(".st-key-output a").count() == 0 and "→" not in page.locator(".st-key-output").inner_text()
 
 
 def test_ten_thousand_characters_are_refused_with_the_numbers(page, app_url, settled):

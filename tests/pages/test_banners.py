@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,7 @@ def test_banner_shows_markdown_as_typed():
 
     test = AppTest.from_function(script, default_timeout=20).run()
     assert not test.exception
-    body = test.error[0].value
+    body = test.error[0].value.replace("\u2060", "")
     assert r"\!\[x\]\(http\:\/\/example\.com\/x\.png\)" in body and r"\<script\>" in body
     assert "There is no such model" in body and "\n# " not in body
     assert "9 waiting" in test.warning[0].value
@@ -141,8 +142,27 @@ def test_unexpected_error_shows_an_id_and_logs_the_rest(caplog):
 
     with caplog.at_level(logging.ERROR):
         test = AppTest.from_function(script, default_timeout=20).run()
-    body = test.error[0].value
+    body = test.error[0].value.replace("\u2060", "")
     assert "secret detail" not in body
     record = next(record for record in caplog.records if record.name == "attention_microscope")
     assert record.args[0] in body
     assert "secret detail" in str(record.exc_info[1])
+
+
+@pytest.mark.parametrize("typed", [
+    "www.example.com", "WWW.example.com", "http://example.com", "a@example.com", "a -> b", "a <- b", "a <-> b",
+    "a -- b", "a <= b", "a >= b", "a ~= b",
+])
+def test_nothing_is_made_of_what_was_typed(typed):
+    """Streamlit would make links and signs of these, backslashes or not; its patterns are broken up."""
+    shown = re.sub(r"\\(.)", r"\1", banners.escape(typed))
+    assert shown.replace("\u2060", "") == typed
+    assert not re.search(r"www\.|://|\w@\w|(^|\s)(->|<-|<->|--|<=|>=|~=)(\s|$)", shown, re.IGNORECASE)
+
+
+def test_a_lone_surrogate_can_be_sent():
+    assert banners.escape("a\ud800").encode("utf-8").decode() == "a\ufffd"
+
+
+def test_a_hub_id_with_its_revision_can_be_copied():
+    assert "\u2060" not in banners.escape("org/name@0123abcd")
