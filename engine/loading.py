@@ -23,7 +23,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
-from engine import catalogue, errors, limits, memory, weights
+from engine import catalogue, errors, limits, load_bounds, memory, weights
 from engine.types import Progress
 
 #: Files of which at least one must be there; without any, transformers invents an empty vocabulary.
@@ -161,6 +161,7 @@ def load(
     family = check_config(config)
     _check_files(path)
     tensors = weights.headers(path)
+    load_bounds.check_numbers(config, len(tensors))  # before the lock: an absurd skeleton would hold up every load
     with _LOADING:
         free = memory.free_bytes(device)
         dtype, needed = _plan(tensors, device, free)
