@@ -108,7 +108,7 @@ def check_config(config: dict[str, Any]) -> str:
         )
     family = catalogue.family(config)
     if not family:
-        model_type = str(config.get("model_type", "")) or "none"
+        model_type = catalogue.plain(config.get("model_type")) or "none"
         raise errors.ModelRefused(
             "a text model of a type that transformers knows", got=f"model type {model_type}",
             next_step="Text models only: choose an encoder–decoder, a decoder or an encoder for text.",
@@ -267,7 +267,8 @@ def _class(config: dict[str, Any], family: str) -> type:
         return transformers.AutoModelForSeq2SeqLM
     if family == "decoder-only":
         return transformers.AutoModelForCausalLM
-    names = [str(name) for name in config.get("architectures") or []]
+    listed = config.get("architectures")
+    names = [str(name) for name in listed] if isinstance(listed, list) else []
     # BERT's and ELECTRA's pretraining classes hold the masked-language head too.
     if any(name.endswith(("ForMaskedLM", "BertForPreTraining")) for name in names):
         return transformers.AutoModelForMaskedLM
