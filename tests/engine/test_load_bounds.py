@@ -23,7 +23,7 @@ def gpt2(tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"n_layer": 1_000_000}, {"n_layer": 10**4000}, {"num_local_experts": 300}, {"text_config": {"num_layers": 10**5}},
+    [{"n_layer": 1_000_000}, {"n_layer": 10**4000}, {"num_local_experts": 513}, {"text_config": {"num_layers": 10**5}},
      {"parts": [{"decoder_layers": 257}]}, {"block_sizes": [4, 10**5]}],
 )
 def test_more_layers_or_experts_than_weights_are_refused(gpt2, fields):
@@ -53,6 +53,8 @@ def test_no_weights_fill_thousands_of_layers():
     [
         ({"model_type": "albert", "num_hidden_layers": 12, "num_hidden_groups": 1, "inner_group_num": 1}, 25),
         ({"num_experts": 60, "shared_expert_intermediate_size": 20480, "vocab_size_per_layer_input": 262144}, 300),
+        ({"model_type": "doge", "num_experts": 16384, "num_hidden_layers": 8}, 100),
+        ({"model_type": "qwen3_next", "num_experts": 512, "num_hidden_layers": 2}, 40),
         ({"n_routed_experts": 384, "num_hidden_layers": 61, "num_experts_per_tok": 8}, 900),
         ({"pad_token_id": -1, "vocab_size": 262144, "max_position_embeddings": 10_485_760, "seed": 2**40}, 9),
         ({"rope_theta": 45_840_416_000, "total_params": 671 * 10**9, "expert_capacity": 10**6, "use_cache": True}, 9),
