@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -134,8 +135,11 @@ def read_config(path: Path) -> dict[str, Any]:
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a small JSON file of a model. Raises errors.ModelRefused when it is absent, huge or no object."""
     try:
-        if file.stat().st_size > _FILE_LIMIT:
-            raise ValueError(f"{file.stat().st_size} bytes")
+        state = file.stat()
+        if not stat.S_ISREG(state.st_mode):  # opening a pipe would wait forever
+            raise ValueError("it is no regular file")
+        if state.st_size > _FILE_LIMIT:
+            raise ValueError(f"{state.st_size} bytes")
         parsed = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(parsed, dict):
             raise ValueError("it is no object")
@@ -200,6 +204,8 @@ def _first_integer(config: dict[str, Any], keys: tuple[str, ...]) -> int:
 def _readme(path: Path) -> tuple[str, str]:
     """(license, first line of prose) of a model card; empty where it says nothing."""
     try:
+        if not path.is_file():  # also a pipe, which would wait forever when opened
+            return "", ""
         with path.open(encoding="utf-8", errors="replace") as stream:
             text = stream.read(_FILE_LIMIT)
     except OSError:

@@ -7,7 +7,9 @@ whether the model can be loaded: `engine.loading` finds out.
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from engine import errors
@@ -28,6 +30,39 @@ _FREE_LARGEST = 2**128
 _IGNORED = frozenset({
     "architectures", "id2label", "label2id", "task_specific_params", "transformers_version", "_name_or_path",
 })
+#: Files that the libraries read whole, and the most bytes of each: a tokenizer takes several times its file in memory.
+_FILE_LIMITS: Mapping[str, int] = {
+    **dict.fromkeys((
+        "tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model",
+        "sentencepiece.bpe.model", "source.spm", "target.spm",
+    ), 256 * 2**20),
+    **dict.fromkeys((
+        "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json",
+        "chat_template.json", "chat_template.jinja", "lexicon.json",
+    ), 8 * 2**20),
+}
+
+
+def check_files(folder: Path) -> None:
+    """Refuse files beside the weights that are too large to be read whole, or no regular files (links may lead to one).
+
+    Raises:
+        errors.ModelRefused: "tokenizer_unreadable", with the file's name.
+    """
+    for name, limit in _FILE_LIMITS.items():
+        try:
+            state = (folder / name).stat()
+        except OSError:
+            continue  # absent, or for its reader to refuse
+        if stat.S_ISREG(state.st_mode) and state.st_size <= limit:
+            continue
+        detail = (f"{name} of {state.st_size:,} bytes, more than {limit:,}" if stat.S_ISREG(state.st_mode)
+                  else f"{name}, which is no regular file")
+        raise errors.ModelRefused(
+            "a tokenizer that transformers can open", got=detail,
+            next_step="Put the model's own tokenizer.json into its folder.", code="tokenizer_unreadable",
+            detail=detail,
+        )
 
 
 def check_numbers(config: Mapping[str, Any], n_tensors: int) -> None:

@@ -191,6 +191,7 @@ def _check_files(path: Path) -> None:
             "a tokenizer beside the weights", got=f"no tokenizer files in {path.name}",
             next_step="Put the model's tokenizer.json into its folder.", code="tokenizer_missing", name=path.name,
         )
+    load_bounds.check_files(path)
     tokenizer_config = path / "tokenizer_config.json"
     if tokenizer_config.is_file() and catalogue.read_json(tokenizer_config).get("auto_map"):
         raise errors.ModelRefused(

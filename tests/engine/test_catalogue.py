@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -173,3 +175,21 @@ def test_an_unforeseen_fault_of_one_folder_stays_its_own(tmp_path, monkeypatch, 
     assert [card.name for card in catalogue.folders(tmp_path)] == ["good"]
     told, = catalogue.broken(tmp_path / "absent", tmp_path)
     assert told.name == "bad" and "ZeroDivisionError" in told.reason and "bad" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["config.json", "README.md"])
+def test_pipes_are_not_opened(tmp_path, monkeypatch, name):
+    folder = write(tmp_path / "m", {"model_type": "gpt2"})
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    opened = Path.open
+
+    def no_pipe(path, *args, **options):
+        assert not stat.S_ISFIFO(path.stat().st_mode), "waits forever"
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", no_pipe)
+    assert [card.name for card in catalogue.folders(tmp_path)] == (["m"] if name == "README.md" else [])
+    told = catalogue.broken(tmp_path / "absent", tmp_path)
+    assert [entry.name for entry in told] == (["m"] if name == "config.json" else [])
+    assert all("no regular file" in entry.reason for entry in told)

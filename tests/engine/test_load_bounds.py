@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,27 @@ def test_presets_pass():
 def test_every_default_config_passes(kind):
     load_bounds.check_numbers(tiny.model(kind).config.to_dict(), 1)
     load_bounds.check_numbers(type(tiny.model(kind).config)().to_dict(), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("tokenizer.json", 2**31), ("vocab.json", 2**28 + 1), ("merges.txt", 2**31), ("tokenizer_config.json", 2**31),
+     ("generation_config.json", 2**23 + 1), ("special_tokens_map.json", 2**31)],
+)
+def test_files_too_large_to_be_read_whole_are_refused(gpt2, name, size):
+    with (gpt2 / name).open("ab") as stream:
+        stream.truncate(size)
+    error = refusal(gpt2)
+    assert error.code == "tokenizer_unreadable" and f"{name} of {size:,} bytes" in error.numbers["detail"]
+
+
+def test_pipes_are_not_opened(gpt2):
+    os.mkfifo(gpt2 / "merges.txt")
+    assert refusal(gpt2).code == "tokenizer_unreadable"
+
+
+def test_large_tokenizers_and_links_pass(tmp_path):
+    with (tmp_path / "blob").open("ab") as stream:
+        stream.truncate(2**28)
+    (tmp_path / "tokenizer.json").symlink_to(tmp_path / "blob")
+    load_bounds.check_files(tmp_path)
