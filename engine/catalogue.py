@@ -145,7 +145,9 @@ def read_json(file: Path) -> dict[str, Any]:
             raise ValueError("it is no object")
     except FileNotFoundError as error:
         raise _unreadable(file.name, f"no {file.name}") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:  # its text would tell where the folder lies
+        raise _unreadable(file.name, f"one that cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
         raise _unreadable(file.name, f"one that cannot be read ({error})") from error
     return parsed
 

@@ -78,7 +78,9 @@ def shard_names(index: Path) -> tuple[str, ...]:
         if index.stat().st_size > _INDEX_LIMIT:
             raise ValueError(f"an index of {index.stat().st_size} bytes")
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except OSError as error:  # its text would tell where the folder lies
+        raise damaged(index, f"an unreadable index ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(index, f"an unreadable index ({error})") from error
     for name in names:
         if not isinstance(name, str) or not _SHARD_NAME.fullmatch(name):

@@ -134,6 +134,15 @@ def test_huge_config_is_not_read(tmp_path):
         catalogue.read_config(tmp_path / "m")
 
 
+def test_a_reason_does_not_tell_where_the_folder_lies(tmp_path):
+    (tmp_path / "m" / "config.json").mkdir(parents=True)
+    (tmp_path / "loop").mkdir()
+    (tmp_path / "loop" / "config.json").symlink_to("config.json")
+    told = {entry.name: entry.reason for entry in catalogue.broken(tmp_path / "absent", tmp_path)}
+    assert told.keys() == {"m", "loop"} and "symbolic links" in told["loop"]
+    assert not any(str(tmp_path) in reason for reason in told.values())
+
+
 def test_absent_folders_hold_no_models(tmp_path):
     assert catalogue.models(tmp_path / "a", tmp_path / "b") == ()
     assert catalogue.broken(tmp_path / "a", tmp_path / "b") == ()
