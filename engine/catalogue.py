@@ -8,14 +8,18 @@ here: loading and the probe decide that.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engine import errors
+from engine import errors, glyphs
 from engine.types import ModelCard
+
+log = logging.getLogger(__name__)
 
 #: Where the models that ship with the app live.
 EMBEDDED = Path(__file__).resolve().parent.parent / "assets" / "models"
@@ -27,6 +31,8 @@ DEFAULT_FOLDER = Path("~/.cache/attention-microscope/models")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _FILE_LIMIT = 8 * 2**20  # a tokenizer's configuration may list thousands of added tokens
 _DESCRIPTION_LIMIT = 200
+_TYPE_LIMIT = 80  # of a model type or a licence
+_INTEGER_LIMIT = 10**9  # no model has so many layers or heads
 #: The line of a model card's front matter that names its licence; the hub's identifiers are one word each.
 _LICENSE = re.compile(r"""^license:[ \t]*["']?([A-Za-z0-9][\w.+-]*)""", re.MULTILINE | re.ASCII)
 
@@ -93,6 +99,9 @@ def _scan(root: Path, source: Literal["embedded", "folder"]) -> list[ModelCard |
                 entries.append(card(path, source=source))
             except errors.ModelRefused as error:
                 entries.append(Broken(path.name, source, f"expected {error.expected}; got {error.got}"))
+            except Exception as error:  # one damaged folder must not take every page down
+                log.warning("no card of the model folder %s", path.name, exc_info=True)
+                entries.append(Broken(path.name, source, f"it cannot be read ({type(error).__name__})"))
     return entries
 
 
@@ -111,7 +120,7 @@ def card(path: Path, *, source: Literal["embedded", "folder", "hub"], name: str 
     config = read_config(path)
     license_, description = _readme(path / "README.md")
     return ModelCard(
-        name=name or path.name, source=source, family=family(config), model_type=str(config.get("model_type", "")),
+        name=name or path.name, source=source, family=family(config), model_type=plain(config.get("model_type")),
         bytes=sum(file.stat().st_size for file in path.glob("*.safetensors") if file.is_file()),
         license=license_, n_layers=_first_integer(config, _LAYERS), n_heads=_first_integer(config, _HEADS),
         description=description, revision=revision,
@@ -126,14 +135,19 @@ def read_config(path: Path) -> dict[str, Any]:
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a small JSON file of a model. Raises errors.ModelRefused when it is absent, huge or no object."""
     try:
-        if file.stat().st_size > _FILE_LIMIT:
-            raise ValueError(f"{file.stat().st_size} bytes")
+        state = file.stat()
+        if not stat.S_ISREG(state.st_mode):  # opening a pipe would wait forever
+            raise ValueError("it is no regular file")
+        if state.st_size > _FILE_LIMIT:
+            raise ValueError(f"{state.st_size} bytes")
         parsed = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(parsed, dict):
             raise ValueError("it is no object")
     except FileNotFoundError as error:
         raise _unreadable(file.name, f"no {file.name}") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:  # its text would tell where the folder lies
+        raise _unreadable(file.name, f"one that cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
         raise _unreadable(file.name, f"one that cannot be read ({error})") from error
     return parsed
 
@@ -155,7 +169,9 @@ def family(config: dict[str, Any]) -> str:
     """
     from transformers.models.auto import modeling_auto as auto
 
-    model_type = str(config.get("model_type", ""))
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        return ""
     if "vision_config" in config or "audio_config" in config:
         return ""
     if config.get("is_encoder_decoder"):
@@ -170,21 +186,28 @@ def family(config: dict[str, Any]) -> str:
 
 
 def _names_decoder(config: dict[str, Any]) -> bool:
-    names = config.get("architectures") or []
-    return any(str(name).endswith(_DECODER_ARCHITECTURES) for name in names)
+    names = config.get("architectures")
+    return isinstance(names, list) and any(str(name).endswith(_DECODER_ARCHITECTURES) for name in names)
+
+
+def plain(text: object, limit: int = _TYPE_LIMIT) -> str:
+    """`text` cut to `limit` characters with nothing hidden in it; "" for what is no text."""
+    return glyphs.visible(text[:limit]) if isinstance(text, str) else ""
 
 
 def _first_integer(config: dict[str, Any], keys: tuple[str, ...]) -> int:
     for key in keys:
         value = config.get(key)
         if isinstance(value, int) and not isinstance(value, bool):
-            return value
+            return value if 0 <= value <= _INTEGER_LIMIT else 0
     return 0
 
 
 def _readme(path: Path) -> tuple[str, str]:
     """(license, first line of prose) of a model card; empty where it says nothing."""
     try:
+        if not path.is_file():  # also a pipe, which would wait forever when opened
+            return "", ""
         with path.open(encoding="utf-8", errors="replace") as stream:
             text = stream.read(_FILE_LIMIT)
     except OSError:
@@ -197,4 +220,4 @@ def _readme(path: Path) -> tuple[str, str]:
     license_ = _LICENSE.search(front)
     prose = (line.strip() for line in body.splitlines())
     description = next((line for line in prose if line and line[0] not in "#-<>|![*=`:"), "")
-    return (license_[1] if license_ else ""), description[:_DESCRIPTION_LIMIT]
+    return plain(license_[1] if license_ else ""), plain(description, _DESCRIPTION_LIMIT)

@@ -23,7 +23,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
-from engine import catalogue, errors, limits, memory, weights
+from engine import catalogue, errors, limits, load_bounds, memory, weights
 from engine.types import Progress
 
 #: Files of which at least one must be there; without any, transformers invents an empty vocabulary.
@@ -108,7 +108,7 @@ def check_config(config: dict[str, Any]) -> str:
         )
     family = catalogue.family(config)
     if not family:
-        model_type = str(config.get("model_type", "")) or "none"
+        model_type = catalogue.plain(config.get("model_type")) or "none"
         raise errors.ModelRefused(
             "a text model of a type that transformers knows", got=f"model type {model_type}",
             next_step="Text models only: choose an encoder–decoder, a decoder or an encoder for text.",
@@ -161,6 +161,7 @@ def load(
     family = check_config(config)
     _check_files(path)
     tensors = weights.headers(path)
+    load_bounds.check_numbers(config, len(tensors))  # before the lock: an absurd skeleton would hold up every load
     with _LOADING:
         free = memory.free_bytes(device)
         dtype, needed = _plan(tensors, device, free)
@@ -190,6 +191,7 @@ def _check_files(path: Path) -> None:
             "a tokenizer beside the weights", got=f"no tokenizer files in {path.name}",
             next_step="Put the model's tokenizer.json into its folder.", code="tokenizer_missing", name=path.name,
         )
+    load_bounds.check_files(path)
     tokenizer_config = path / "tokenizer_config.json"
     if tokenizer_config.is_file() and catalogue.read_json(tokenizer_config).get("auto_map"):
         raise errors.ModelRefused(
@@ -266,7 +268,8 @@ def _class(config: dict[str, Any], family: str) -> type:
         return transformers.AutoModelForSeq2SeqLM
     if family == "decoder-only":
         return transformers.AutoModelForCausalLM
-    names = [str(name) for name in config.get("architectures") or []]
+    listed = config.get("architectures")
+    names = [str(name) for name in listed] if isinstance(listed, list) else []
     # BERT's and ELECTRA's pretraining classes hold the masked-language head too.
     if any(name.endswith(("ForMaskedLM", "BertForPreTraining")) for name in names):
         return transformers.AutoModelForMaskedLM

@@ -78,8 +78,11 @@ def _invalid(got: str) -> errors.InvalidPrompt:
 def _local(name: str, *, assets: Path, folder: Path) -> Source:
     roots: tuple[tuple[Literal["embedded", "folder"], Path], ...] = (("embedded", assets), ("folder", folder))
     for kind, root in roots:
-        path = (root / name).resolve()
-        if not path.is_dir():
+        try:
+            path = (root / name).resolve()
+            if not path.is_dir():
+                continue
+        except (OSError, RuntimeError):  # Python 3.11 raises RuntimeError over links that lead in a circle
             continue
         if not path.is_relative_to(root.resolve()):
             raise errors.ModelRefused(

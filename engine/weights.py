@@ -32,6 +32,8 @@ ELEMENT_BYTES: Mapping[str, int] = {
 FLOATS = ("F64", "F32", "F16", "BF16")
 _HEADER_LIMIT = 100 * 2**20  # the format's own limit
 _INDEX_LIMIT = 32 * 2**20
+_MOST_DIMENSIONS = 8  # weights have at most five
+_SHOWN = 80  # characters of a name or type in a message
 _SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
 
 
@@ -76,11 +78,13 @@ def shard_names(index: Path) -> tuple[str, ...]:
         if index.stat().st_size > _INDEX_LIMIT:
             raise ValueError(f"an index of {index.stat().st_size} bytes")
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except OSError as error:  # its text would tell where the folder lies
+        raise damaged(index, f"an unreadable index ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(index, f"an unreadable index ({error})") from error
     for name in names:
         if not isinstance(name, str) or not _SHARD_NAME.fullmatch(name):
-            raise damaged(index, f"a shard named {name!r}")
+            raise damaged(index, f"a shard named {ascii(name)[:_SHOWN]}")
     if not names:
         raise damaged(index, "an index without shards")
     return tuple(names)
@@ -121,25 +125,31 @@ def header(path: Path) -> dict[str, Tensor]:
     try:
         declared = json.loads(raw)
         declared.pop("__metadata__", None)
-        tensors, end = _check(declared)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        tensors, end = _check(declared, size)
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise damaged(path, f"a header that cannot be read ({error})") from error
     if 8 + length + end != size:
         raise damaged(path, f"{size} bytes where the header declares {8 + length + end}")
     return tensors
 
 
-def _check(declared: dict) -> tuple[dict[str, Tensor], int]:
-    """Tensors of a parsed header and the end of their data; ValueError, KeyError, TypeError when they disagree."""
+def _check(declared: dict, size: int) -> tuple[dict[str, Tensor], int]:
+    """Tensors of a parsed header in a file of `size` bytes, and the end of their data.
+
+    ValueError, KeyError, TypeError when they disagree.
+    """
     tensors, spans = {}, []
     for name, entry in declared.items():
-        shape = tuple(int(side) for side in entry["shape"])
-        start, end = (int(offset) for offset in entry["data_offsets"])
-        tensor = Tensor(dtype=str(entry["dtype"]), shape=shape)
-        if tensor.dtype not in ELEMENT_BYTES:
-            raise ValueError(f"{name} of unknown type {tensor.dtype}")
-        if min(shape, default=0) < 0 or tensor.elements * ELEMENT_BYTES[tensor.dtype] != end - start:
-            raise ValueError(f"{name} of shape {list(shape)} in {end - start} bytes")
+        shown, dtype = ascii(name[:_SHOWN])[1:-1], str(entry["dtype"])
+        if dtype not in ELEMENT_BYTES:
+            raise ValueError(f"{shown} of unknown type {ascii(dtype[:_SHOWN])[1:-1]}")
+        start, end = entry["data_offsets"]
+        if not (_within(start, size) and _within(end, size)):
+            raise ValueError(f"{shown} at offsets that are no places in the file")
+        shape = _shape(shown, entry["shape"], size)
+        tensor = Tensor(dtype=dtype, shape=shape)
+        if tensor.elements * ELEMENT_BYTES[dtype] != end - start:
+            raise ValueError(f"{shown} of shape {list(shape)} in {end - start} bytes")
         tensors[name] = tensor
         spans.append((start, end))
     position = 0
@@ -148,6 +158,24 @@ def _check(declared: dict) -> tuple[dict[str, Tensor], int]:
             raise ValueError(f"data that starts at {start} instead of {position}")
         position = end
     return tensors, position
+
+
+def _within(number: object, size: int) -> bool:
+    return type(number) is int and 0 <= number <= size
+
+
+def _shape(name: str, sides: object, size: int) -> tuple[int, ...]:
+    """The sides of one tensor of a file of `size` bytes; ValueError where no tensor in it can have them."""
+    if not isinstance(sides, list) or len(sides) > _MOST_DIMENSIONS:
+        raise ValueError(f"{name} with a shape that is no list of at most {_MOST_DIMENSIONS} sides")
+    elements = 1
+    for side in sides:
+        if not _within(side, size):
+            raise ValueError(f"{name} with a side that is no whole number from 0 to the file's size")
+        elements *= side
+        if elements > size:
+            raise ValueError(f"{name} with more numbers than the file has bytes")
+    return tuple(sides)
 
 
 def headers(folder: Path) -> dict[str, Tensor]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,8 @@ def test_every_kind_has_its_card(checkpoints):
         ({"model_type": "wav2vec2"}, ""),
         ({"model_type": "never-heard-of"}, ""),
         ({"model_type": ["gpt2"]}, ""),
+        ({"model_type": "bert", "architectures": 5, "is_decoder": True}, "encoder-only"),
+        ({"model_type": "bert", "architectures": [5, None, {}], "is_decoder": True}, "encoder-only"),
         ({}, ""),
     ],
 )
@@ -130,6 +134,15 @@ def test_huge_config_is_not_read(tmp_path):
         catalogue.read_config(tmp_path / "m")
 
 
+def test_a_reason_does_not_tell_where_the_folder_lies(tmp_path):
+    (tmp_path / "m" / "config.json").mkdir(parents=True)
+    (tmp_path / "loop").mkdir()
+    (tmp_path / "loop" / "config.json").symlink_to("config.json")
+    told = {entry.name: entry.reason for entry in catalogue.broken(tmp_path / "absent", tmp_path)}
+    assert told.keys() == {"m", "loop"} and "symbolic links" in told["loop"]
+    assert not any(str(tmp_path) in reason for reason in told.values())
+
+
 def test_absent_folders_hold_no_models(tmp_path):
     assert catalogue.models(tmp_path / "a", tmp_path / "b") == ()
     assert catalogue.broken(tmp_path / "a", tmp_path / "b") == ()
@@ -149,3 +162,43 @@ def test_odd_numbers_in_a_config_do_not_break_the_card(tmp_path):
     folder = write(tmp_path / "m", {"model_type": "gpt2", "n_layer": "12", "n_head": True})
     card = catalogue.card(folder, source="folder")
     assert (card.n_layers, card.n_heads) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "shown"),
+    [("\ud800", "⟨U+D800⟩"), ("a\u202eb\n", "a⟨RLO⟩b␊"), ("x" * 3_000_000, "x" * 80), (["gpt2"], ""), (None, "")])
+def test_a_card_holds_short_texts_that_can_be_shown(tmp_path, model_type, shown):
+    write(tmp_path / "m", {"model_type": model_type, "n_layer": 10**4000, "n_head": -1},
+          README=f"---\nlicense: {'x' * 1000}\n---\nA\u202eB\x00")
+    card, = catalogue.folders(tmp_path)
+    assert (card.model_type, card.license, card.description) == (shown, "x" * 80, "A⟨RLO⟩B␀")
+    assert (card.n_layers, card.n_heads) == (0, 0)
+    repr(card).encode()
+
+
+def test_an_unforeseen_fault_of_one_folder_stays_its_own(tmp_path, monkeypatch, caplog):
+    for name in ("bad", "good"):
+        write(tmp_path / name, {"model_type": "gpt2", "name": name})
+    family = catalogue.family
+    monkeypatch.setattr(catalogue, "family", lambda config: family(config) if config["name"] == "good" else 1 / 0)
+    assert [card.name for card in catalogue.folders(tmp_path)] == ["good"]
+    told, = catalogue.broken(tmp_path / "absent", tmp_path)
+    assert told.name == "bad" and "ZeroDivisionError" in told.reason and "bad" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["config.json", "README.md"])
+def test_pipes_are_not_opened(tmp_path, monkeypatch, name):
+    folder = write(tmp_path / "m", {"model_type": "gpt2"})
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    opened = Path.open
+
+    def no_pipe(path, *args, **options):
+        assert not stat.S_ISFIFO(path.stat().st_mode), "waits forever"
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", no_pipe)
+    assert [card.name for card in catalogue.folders(tmp_path)] == (["m"] if name == "README.md" else [])
+    told = catalogue.broken(tmp_path / "absent", tmp_path)
+    assert [entry.name for entry in told] == (["m"] if name == "config.json" else [])
+    assert all("no regular file" in entry.reason for entry in told)

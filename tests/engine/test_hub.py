@@ -290,3 +290,10 @@ def test_a_sibling_with_the_same_beginning_is_outside(tmp_path):
     (folder / "x").symlink_to(sibling)  # a test by string prefix would let this through
     with pytest.raises(errors.ModelRefused):
         source.resolve("x", assets=tmp_path / "a", folder=folder)
+
+
+def test_link_that_leads_in_a_circle_is_no_model(tmp_path):
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(errors.ModelNotFound):
+        source.resolve("circle", assets=tmp_path / "a", folder=tmp_path)
+    assert catalogue.models(tmp_path / "a", tmp_path) == catalogue.broken(tmp_path / "a", tmp_path) == ()

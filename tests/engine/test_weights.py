@@ -92,6 +92,22 @@ def test_damaged_weights_are_refused(gpt2, how):
 
 
 @pytest.mark.parametrize(
+    ("shape", "offsets"),
+    [("[1" + ",1" * 10**6 + "]", "[0,4]"), ("[" + ",".join(["9" * 4000] * 8) + "]", "[0,4]"), ("[1e999]", "[0,4]"),
+     ("[1.7]", "[0,4]"), ('["1"]', "[0,4]"), ("[true]", "[0,4]"), ("[-1,-1]", "[0,4]"), ('"1"', "[0,4]"),
+     ("[0," + "9" * 4000 + "]", "[0,0]"), ("[1]", "[0,4.0]"), ("[1]", "[0,1e999]"), ("[1]", '["0","4"]'),
+     ("[1]", "[-" + "9" * 4000 + ",4]"), ("[1]", "[false,4]")],
+)
+def test_shapes_and_offsets_that_no_tensor_has_are_refused_at_once(tmp_path, monkeypatch, shape, offsets):
+    monkeypatch.setattr(weights.math, "prod", lambda shape: pytest.fail("multiplied"))
+    header = f'{{"{"w" * 10**5}": {{"dtype": "F32", "shape": {shape}, "data_offsets": {offsets}}}}}'
+    write_header(tmp_path / "model.safetensors", header.encode(), b"\0" * 4)
+    with pytest.raises(errors.ModelRefused) as caught:
+        weights.headers(tmp_path)
+    assert caught.value.code == "weights_damaged" and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
     "index",
     ["{", "[]", "{}", '{"weight_map": []}', '{"weight_map": {}}', '{"weight_map": {"w": 1}}',
      '{"weight_map": {"w": "../gpt2/other.safetensors"}}', '{"weight_map": {"w": "/etc/hosts"}}',
