@@ -15,7 +15,7 @@ from concurrent.futures import CancelledError, Future
 import streamlit as st
 
 from engine import Evidence, LocalEngine, Progress
-from pages.widgets import banners
+from pages.widgets import banners, runner
 from pages.widgets.evidence_question import Question
 from pages.widgets.language import Translate
 
@@ -44,6 +44,10 @@ class Answers:
     def __init__(self) -> None:
         self._asked: OrderedDict[Question, Asked] = OrderedDict()
         self._lock = threading.Lock()
+
+    def __contains__(self, question: Question) -> bool:
+        with self._lock:
+            return question in self._asked
 
     def ask(self, engine: LocalEngine, question: Question) -> Asked:
         """Begin `question`, or join the one under way or answered.
@@ -94,6 +98,9 @@ def run(engine: LocalEngine, question: Question, _: Translate) -> Evidence | Non
     place = st.empty()
     with banners.guard(_):
         try:
+            if question not in answers():
+                # A second model may have to be fetched and loaded first; `ask` itself would wait for that in silence.
+                runner.follow(engine, question.prompt, place, _)
             asked = answers().ask(engine, question)
             wait = PATIENCE
             while not futures.wait([asked.future], wait).done:

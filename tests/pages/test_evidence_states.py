@@ -197,6 +197,25 @@ def test_two_sentences_stand_side_by_side(monkeypatch):
     assert sum(box.value.startswith("**Yes.**") for box in page.markdown) == 2
 
 
+def test_a_second_sentences_own_run_is_shown_before_it_is_asked(monkeypatch):
+    """`start_evidence` waits for it in silence; the page follows it first."""
+    order: list[str] = []
+    start, answer = LocalEngine.start, answered(make())
+
+    def noted(self, prompt):
+        order.append(f"run {prompt.text}")
+        return start(self, prompt)
+
+    def asked(self, prompt, *given, **options):
+        order.append(f"ask {prompt.text}")
+        return answer(self, prompt, *given, **options)
+
+    monkeypatch.setattr(LocalEngine, "start", noted)
+    monkeypatch.setattr(LocalEngine, "start_evidence", asked)
+    visit(text="我喜欢吃苹果", query="苹果", key="吃", compare="sentence", second="我喜欢用苹果")
+    assert order[-2:] == ["run 我喜欢用苹果", "ask 我喜欢用苹果"]
+
+
 @pytest.mark.parametrize(("model", "query", "key"), [("gpt2", "苹果", "吃"), ("bert", "苹果", "吃")])
 def test_other_families_are_asked_for_real(monkeypatch, tmp_path, model, query, key):
     tiny.save(model, tmp_path / model)
