@@ -16,7 +16,7 @@ import streamlit as st
 
 from engine import LocalEngine, errors, kv_growth, kv_memory
 from engine.kv_memory import KVShape, Setting
-from pages.widgets import book_text, kv_texts
+from pages.widgets import book_text, kv_texts, prompt_box
 from pages.widgets.banners import escape
 from pages.widgets.keeping import keep
 from pages.widgets.language import Translate
@@ -139,7 +139,12 @@ def _model(engine: LocalEngine, _: Translate) -> Callable[[], Found | None]:
     name = st.selectbox(_("A model of this machine, or a hub id"), names, key="kv_name", accept_new_options=True,
                         index=None, placeholder="org/name", filter_mode="contains", persist_state="session",
                         help=_("Of a model on the hub only its config.json is downloaded."))
-    return lambda: _named(name) if name else None
+
+    def named() -> Found | None:
+        prompt_box.ask_before_fetching(name, _, config_only=True)
+        return _named(name) if name else None
+
+    return named
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

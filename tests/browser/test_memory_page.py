@@ -154,8 +154,12 @@ def test_nonsense_is_refused_and_the_controls_stay(page, app_url, settled, confi
     headline(page, "qwen3 keeps 1.125 GiB for 8,192 tokens.")
 
 
-def test_a_hub_id_without_a_network_says_so(page, app_url, settled):
+def test_a_hub_id_is_asked_about_and_without_a_network_says_so(page, app_url, settled):
     visit(page, app_url, settled, kv_source="name", kv_name="someone/some-model")
+    page.get_by_text("only its config.json would be downloaded").wait_for()
+    page.get_by_label("GPU, GiB").wait_for()
+    assert not page.get_by_text("The model hub cannot be reached").count()
+    page.get_by_role("button", name="Look it up").click()
     page.get_by_text("The model hub cannot be reached").wait_for(timeout=60_000)
 
 
