@@ -11,13 +11,14 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import transformers
+from torch.overrides import TorchFunctionMode
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache, StaticCache, StaticLayer
 
 from engine.kv_config import CONFIG_ERRORS, of_config, shape_of, unusable
@@ -31,6 +32,9 @@ DTYPES: Mapping[str, torch.dtype] = {
 REASONS = ("window_minus_one", "expanded_kv", "preallocated", "pinned_prompt", "spare_slot", "unexplained")
 #: One model at a time is built: transformers' construction keeps settings per process.
 _BUILDING = threading.Lock()
+#: Operations on tensors that building may take: some seconds. Each number of a configuration is bounded, but layers
+#: times experts are not, and everybody waits for `_BUILDING`.
+MOST_OPERATIONS = 60_000
 
 
 @dataclass(frozen=True)
@@ -99,12 +103,27 @@ def _tensor_bytes(tensors: Iterable[torch.Tensor | None]) -> tuple[int, int]:
     return sum(tensor.numel() * tensor.element_size() for tensor in held), sum(storages.values())
 
 
+class _Bounded(TorchFunctionMode):
+    """Ends a construction that has no end in sight, by counting its operations in this thread."""
+
+    def __init__(self, model_type: str) -> None:
+        super().__init__()
+        self._model_type, self._n_operations = model_type, 0
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        self._n_operations += 1
+        if self._n_operations > MOST_OPERATIONS:
+            raise unusable(f"{self._model_type} with so many modules, such as layers × experts, that building them "
+                           f"takes over {MOST_OPERATIONS:,} operations")
+        return func(*args, **(kwargs or {}))
+
+
 def build(config: str | Mapping[str, Any] | transformers.PretrainedConfig, *,
           dtype: str = "bfloat16") -> transformers.PreTrainedModel:
     """The model that `config` describes, at full size on the meta device, in eval mode; nothing is allocated.
 
     Raises:
-        ModelRefused: transformers cannot build it (code "config_not_understood").
+        ModelRefused: transformers cannot build it, or not in MOST_OPERATIONS (code "config_not_understood").
     """
     # A copy: transformers writes type and attention into the configuration, which a loaded model may be reading.
     made = copy.deepcopy(of_config(config))
@@ -113,7 +132,7 @@ def build(config: str | Mapping[str, Any] | transformers.PretrainedConfig, *,
         try:
             # Eager: SDPA's mask looks at values, which meta tensors lack. In float32 first: another type here would
             # become the whole process's default while the model is built.
-            with torch.device("meta"):
+            with torch.device("meta"), _Bounded(made.model_type):
                 model = kind.from_config(made, dtype=torch.float32, attn_implementation="eager")
         except CONFIG_ERRORS as error:
             raise unusable(f"{type(error).__name__}: {error}") from error

@@ -52,6 +52,16 @@ BY_CODE: dict[str, Texts] = {
         N_("{value}"),
         N_("Change that number."),
     ),
+    "book_empty": Texts(
+        N_("a text file with words in it"),
+        N_("{file}, which has none"),
+        N_("Upload another file, or paste the text."),
+    ),
+    "book_not_text": Texts(
+        N_("a text in UTF-8, in UTF-16 that says so, or in GB 18030"),
+        N_("{file}, whose bytes are no such text"),
+        N_("Save the book as plain text in UTF-8 and upload that."),
+    ),
     "config_not_understood": Texts(
         N_("a config.json that transformers can use"),
         N_("{detail}"),

@@ -10,12 +10,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from concurrent import futures
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 
 import streamlit as st
 
 from engine import Evidence, LocalEngine, Progress
-from pages.widgets import banners
+from pages.widgets import banners, runner
 from pages.widgets.evidence_question import Question
 from pages.widgets.language import Translate
 
@@ -30,7 +30,8 @@ class Asked:
 
     def __init__(self) -> None:
         self.progress = Progress("queued")
-        self.future: Future[Evidence] | None = None
+        #: Its own, there before the engine's, for those who join.
+        self.future: Future[Evidence] = Future()
 
     def report(self, progress: Progress) -> None:
         """Called by the worker."""
@@ -44,6 +45,10 @@ class Answers:
         self._asked: OrderedDict[Question, Asked] = OrderedDict()
         self._lock = threading.Lock()
 
+    def __contains__(self, question: Question) -> bool:
+        with self._lock:
+            return question in self._asked
+
     def ask(self, engine: LocalEngine, question: Question) -> Asked:
         """Begin `question`, or join the one under way or answered.
 
@@ -54,21 +59,32 @@ class Answers:
             if question in self._asked:
                 self._asked.move_to_end(question)
                 return self._asked[question]
-        asked = Asked()
-        asked.future = engine.start_evidence(
-            question.prompt, question.query, question.key, contrast=question.contrast, query_in=question.query_in,
-            output_word=question.output_word, replacements=question.replacements, on_progress=asked.report)
-        with self._lock:
-            self._asked[question] = asked
+            asked = self._asked[question] = Asked()
             while len(self._asked) > KEPT:
                 self._asked.popitem(last=False)
-        asked.future.add_done_callback(lambda future: self._forget_failed(question, future))
+        try:
+            started = engine.start_evidence(
+                question.prompt, question.query, question.key, contrast=question.contrast, query_in=question.query_in,
+                output_word=question.output_word, replacements=question.replacements, on_progress=asked.report)
+        except BaseException as error:
+            self._fail(question, asked, error)
+            raise
+        started.add_done_callback(lambda started: self._end(question, asked, started))
         return asked
 
-    def _forget_failed(self, question: Question, future: Future) -> None:
-        if future.cancelled() or future.exception() is not None:
-            with self._lock:
-                self._asked.pop(question, None)
+    def _end(self, question: Question, asked: Asked, started: Future[Evidence]) -> None:
+        error = CancelledError() if started.cancelled() else started.exception()
+        if error is None:
+            asked.future.set_result(started.result())
+        else:
+            self._fail(question, asked, error)
+
+    def _fail(self, question: Question, asked: Asked, error: BaseException) -> None:
+        """Forgets it before anyone who waits is told, so that who asks again begins anew."""
+        with self._lock:
+            if self._asked.get(question) is asked:
+                del self._asked[question]
+        asked.future.set_exception(error)
 
 
 @st.cache_resource(show_spinner=False)
@@ -82,6 +98,9 @@ def run(engine: LocalEngine, question: Question, _: Translate) -> Evidence | Non
     place = st.empty()
     with banners.guard(_):
         try:
+            if question not in answers():
+                # A second model may have to be fetched and loaded first; `ask` itself would wait for that in silence.
+                runner.follow(engine, question.prompt, place, _)
             asked = answers().ask(engine, question)
             wait = PATIENCE
             while not futures.wait([asked.future], wait).done:

@@ -10,13 +10,14 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import streamlit as st
 
-from engine import LocalEngine, kv_growth, kv_memory
+from engine import LocalEngine, errors, kv_growth, kv_memory
 from engine.kv_memory import KVShape, Setting
-from pages.widgets import kv_texts
+from pages.widgets import book_text, kv_texts, prompt_box
+from pages.widgets.banners import escape
 from pages.widgets.keeping import keep
 from pages.widgets.language import Translate
 
@@ -138,7 +139,12 @@ def _model(engine: LocalEngine, _: Translate) -> Callable[[], Found | None]:
     name = st.selectbox(_("A model of this machine, or a hub id"), names, key="kv_name", accept_new_options=True,
                         index=None, placeholder="org/name", filter_mode="contains", persist_state="session",
                         help=_("Of a model on the hub only its config.json is downloaded."))
-    return lambda: _named(name) if name else None
+
+    def named() -> Found | None:
+        prompt_box.ask_before_fetching(name, _, config_only=True)
+        return _named(name) if name else None
+
+    return named
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -190,7 +196,16 @@ def _book(engine: LocalEngine, _: Translate) -> Callable[[], tuple[int, str] | N
     text = st.text_area(_("Paste a text"), key="kv_text", height=80, persist_state="session")
     uploaded = st.file_uploader(_("or upload one (.txt)"), type=["txt", "md"], key="kv_book", max_upload_size=BOOK_MB)
     if uploaded is not None:
-        text = _decoded(uploaded.getvalue())
+        try:
+            book = book_text.read(uploaded.getvalue(), uploaded.name)
+        except errors.InvalidPrompt as error:
+            return partial(_refuse, error)
+        text = book.text
+        if book.replaced:
+            st.caption(_("{name} was read as {encoding}; unreadable places replaced: {n:,}.").format(
+                name=escape(uploaded.name), encoding=book.encoding, n=book.replaced))
+        else:
+            st.caption(_("{name} was read as {encoding}.").format(name=escape(uploaded.name), encoding=book.encoding))
     if not text or not text.strip() or counter is None:
         return lambda: None
 
@@ -202,12 +217,8 @@ def _book(engine: LocalEngine, _: Translate) -> Callable[[], tuple[int, str] | N
     return count
 
 
-def _decoded(content: bytes) -> str:
-    """Chinese books come in UTF-8 or in GB 18030, which is told by whether UTF-8 reads it."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("gb18030", errors="replace")
+def _refuse(error: errors.EngineError) -> NoReturn:
+    raise error
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

@@ -19,6 +19,7 @@ from pages.widgets.language import Language, Translate
 #: What may be a hub id; anything else the engine refuses without asking anybody.
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", re.ASCII)
 MODEL, TEXT, TARGET, EXAMPLE, AGREED = "model", "text", "target", "example", "agreed_models"
+AGREED_CONFIGS = "agreed_configs"
 
 
 def ask(engine: LocalEngine, *, language: Language, _: Translate) -> Prompt | None:
@@ -67,18 +68,28 @@ def ask(engine: LocalEngine, *, language: Language, _: Translate) -> Prompt | No
     return Prompt(model=name, text=text, target=target if target and target.strip() else None)
 
 
-def ask_before_fetching(name: str | None, _: Translate) -> None:
+def ask_before_fetching(name: str | None, _: Translate, *, config_only: bool = False) -> None:
     """Stops the page until the person has agreed to fetch a model from the hub, once a model and session.
 
-    An address can name any repository, and to open a link is not to agree to gigabytes.
+    An address can name any repository, and to open a link is not to agree to gigabytes, nor to ask the hub at all.
+
+    Args:
+        name: of the model; a name that is no hub id is not asked about.
+        config_only: only its config.json would be fetched; to agree to that is not to agree to the weights.
     """
     agreed: set[str] = st.session_state.setdefault(AGREED, set())
-    if not name or not HUB_ID.fullmatch(name) or name in agreed:
+    looked_up: set[str] = st.session_state.setdefault(AGREED_CONFIGS, set())
+    if not name or not HUB_ID.fullmatch(name) or name in agreed or (config_only and name in looked_up):
         return
-    st.info(_("{name} would be fetched from the model hub: its weights as safetensors, no code.").format(
-        name=f"**{escape(name)}**"), icon=":material/cloud_download:")
-    if st.button(_("Fetch it"), key="fetch"):
-        agreed.add(name)
+    if config_only:
+        text, label = _("{name} would be looked up on the model hub: only its config.json would be downloaded."), _(
+            "Look it up")
+    else:
+        text, label = _("{name} would be fetched from the model hub: its weights as safetensors, no code."), _(
+            "Fetch it")
+    st.info(text.format(name=f"**{escape(name)}**"), icon=":material/cloud_download:")
+    if st.button(label, key="fetch"):
+        (looked_up if config_only else agreed).add(name)
         st.rerun()
     st.stop()
 

@@ -24,17 +24,26 @@ def run(engine: LocalEngine, prompt: Prompt, _: Translate) -> Trace | None:
         place = st.empty()
     with banners.guard(_):
         try:
-            running = engine.start(prompt)
-            if not running.wait(PATIENCE):
-                while not running.wait(TICK):
-                    _show_progress(place, running.progress, _)
-            trace = running.result()
+            trace = follow(engine, prompt, place, _)
         except Exception:
             place.empty()
             raise
         _show_output(place, trace, _)
         return trace
     return None
+
+
+def follow(engine: LocalEngine, prompt: Prompt, place, _: Translate) -> Trace:
+    """The trace of `prompt`, with its progress in `place` while it runs.
+
+    Raises:
+        EngineError: as `LocalEngine.trace`.
+    """
+    running = engine.start(prompt)
+    if not running.wait(PATIENCE):
+        while not running.wait(TICK):
+            _show_progress(place, running.progress, _)
+    return running.result()
 
 
 def _show_progress(place, progress: Progress, _: Translate) -> None:

@@ -121,8 +121,19 @@ def test_a_longer_book_in_an_old_encoding(page, app_url, settled):
         {"name": "book.txt", "mimeType": "text/plain", "buffer": book.encode("gb18030")})
     heading = page.get_by_role("heading", name=re.compile(r"tokens \(1,350,000 characters\)"))
     heading.wait_for(timeout=60_000)
+    page.get_by_text("book.txt was read as GB 18030.").wait_for()
     n_tokens = int(re.search(r"for ([\d,]+) tokens", heading.inner_text())[1].replace(",", ""))
     assert 4 <= n_tokens / 150_000 <= 7  # not the fragments of a misread text
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b"", "which has none"), (bytes(range(256)) * 40, "whose bytes are no such text"),
+])
+def test_a_file_that_is_no_book_is_refused_and_the_controls_stay(page, app_url, settled, content, words):
+    visit(page, app_url, settled, kv_from="text", kv_counter="zh-en")
+    page.locator("input[type=file]").set_input_files({"name": "book.txt", "mimeType": "text/plain", "buffer": content})
+    page.get_by_text(re.compile(words)).wait_for()
+    page.get_by_label("GPU, GiB").wait_for()
 
 
 @pytest.mark.parametrize(("config", "words"), [
@@ -143,8 +154,12 @@ def test_nonsense_is_refused_and_the_controls_stay(page, app_url, settled, confi
     headline(page, "qwen3 keeps 1.125 GiB for 8,192 tokens.")
 
 
-def test_a_hub_id_without_a_network_says_so(page, app_url, settled):
+def test_a_hub_id_is_asked_about_and_without_a_network_says_so(page, app_url, settled):
     visit(page, app_url, settled, kv_source="name", kv_name="someone/some-model")
+    page.get_by_text("only its config.json would be downloaded").wait_for()
+    page.get_by_label("GPU, GiB").wait_for()
+    assert not page.get_by_text("The model hub cannot be reached").count()
+    page.get_by_role("button", name="Look it up").click()
     page.get_by_text("The model hub cannot be reached").wait_for(timeout=60_000)
 
 

@@ -14,7 +14,7 @@ import torch
 import transformers
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache, QuantizedLayer, StaticCache
 
-from engine import errors, kv_memory
+from engine import errors, kv_measure, kv_memory
 from engine.kv_memory import CONFIGS, PRESETS, KVShape, cache_bytes
 from tests.engine import tiny
 
@@ -301,3 +301,14 @@ def test_measuring_takes_no_memory():
         pytest.skip("Peak memory is read from /proc, which this system lacks.")
     kv_memory.measure("llama-2-7b", 100_000)  # 13 GiB of weights, 50 GiB of cache, 640 GiB of scores
     assert peak_bytes() - before < 200 * 2**20
+
+
+def test_a_model_without_end_is_not_built(monkeypatch):
+    """Each of its numbers is one that some model has; together they are millions of modules."""
+    sizes = ("num_layers", "num_decoder_layers", "num_sparse_encoder_layers", "num_sparse_decoder_layers")
+    config = {"model_type": "switch_transformers", **dict.fromkeys(sizes, 64), "num_experts": 64}
+    monkeypatch.setattr(kv_measure, "MOST_OPERATIONS", 2_000)
+    with pytest.raises(errors.ModelRefused) as caught:
+        kv_memory.count_parameters(config)
+    assert caught.value.code == "config_not_understood" and "layers × experts" in caught.value.got
+    assert kv_memory.count_parameters("opus-mt") > 0  # the next is built

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from time import sleep
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -11,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from engine import LocalEngine, Progress, Prompt, errors
 from engine.evidence_types import OutputWord
 from pages.widgets import evidence_run, evidence_texts, language, runtime
+from pages.widgets.evidence_question import Question
 from tests.engine import tiny
 from tests.evidence_value import make, with_contrast
 
@@ -84,6 +87,47 @@ def test_the_same_question_is_not_asked_twice(monkeypatch):
     assert len(asked) == 1
 
 
+def asked_at_once(engine, n: int) -> list[evidence_run.Asked | Exception]:
+    """What `n` threads get that ask the same question together."""
+    store, question, together = evidence_run.Answers(), Question(Prompt("zh-en", "我"), "我", "我"), Barrier(n)
+
+    def ask():
+        together.wait()
+        try:
+            return store.ask(engine, question)
+        except errors.Busy as error:
+            return error
+
+    with ThreadPoolExecutor(n) as pool:
+        return [future.result() for future in [pool.submit(ask) for _ in range(n)]]
+
+
+def test_the_same_question_of_many_at_once_is_begun_once():
+    begun: list[Future] = []
+
+    class Slow:
+        def start_evidence(self, *given, **options):
+            begun.append(Future())
+            sleep(.2)
+            return begun[-1]
+
+    given = asked_at_once(Slow(), 4)
+    assert len(begun) == 1 and len(set(map(id, given))) == 1
+    begun[0].set_result("evidence")
+    assert given[0].future.result(1) == "evidence"
+
+
+def test_those_who_joined_a_question_that_cannot_begin_are_told():
+    class Full:
+        def start_evidence(self, *given, **options):
+            sleep(.2)
+            raise errors.Busy("few", got="many", next_step="Wait.", code="busy")
+
+    given = asked_at_once(Full(), 3)
+    assert [isinstance(one, errors.Busy) for one in given].count(True) == 1
+    assert all(isinstance(one.future.exception(1), errors.Busy) for one in given if not isinstance(one, errors.Busy))
+
+
 @pytest.mark.parametrize(("error", "heading"), [
     (errors.Busy("few", got="many", next_step="Wait.", code="busy", limit=2, waiting=2, model="zh-en"),
      "The model is busy"),
@@ -151,6 +195,25 @@ def test_two_sentences_stand_side_by_side(monkeypatch):
     assert not page.exception and not page.error
     assert [(one["prompt"].text, one["key"]) for one in asked] == [("我喜欢吃苹果", "吃"), ("我喜欢用苹果", "用")]
     assert sum(box.value.startswith("**Yes.**") for box in page.markdown) == 2
+
+
+def test_a_second_sentences_own_run_is_shown_before_it_is_asked(monkeypatch):
+    """`start_evidence` waits for it in silence; the page follows it first."""
+    order: list[str] = []
+    start, answer = LocalEngine.start, answered(make())
+
+    def noted(self, prompt):
+        order.append(f"run {prompt.text}")
+        return start(self, prompt)
+
+    def asked(self, prompt, *given, **options):
+        order.append(f"ask {prompt.text}")
+        return answer(self, prompt, *given, **options)
+
+    monkeypatch.setattr(LocalEngine, "start", noted)
+    monkeypatch.setattr(LocalEngine, "start_evidence", asked)
+    visit(text="我喜欢吃苹果", query="苹果", key="吃", compare="sentence", second="我喜欢用苹果")
+    assert order[-2:] == ["run 我喜欢用苹果", "ask 我喜欢用苹果"]
 
 
 @pytest.mark.parametrize(("model", "query", "key"), [("gpt2", "苹果", "吃"), ("bert", "苹果", "吃")])
