@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 
 import streamlit as st
 
-from engine import LocalEngine, errors, kv_growth, kv_memory
+from engine import LocalEngine, book_text, errors, kv_growth, kv_memory
 from engine.kv_memory import KVShape, Setting
-from pages.widgets import book_text, kv_texts, prompt_box
+from pages.widgets import kv_texts, prompt_box
 from pages.widgets.banners import escape
 from pages.widgets.keeping import keep
 from pages.widgets.language import Translate

@@ -7,8 +7,7 @@ import random
 
 import pytest
 
-from engine import errors
-from pages.widgets import book_text
+from engine import book_text, errors
 
 BOOK = "我喜欢吃苹果。\r\n" * 1000
 
