@@ -308,16 +308,20 @@ def _paired_bars(words: Sequence[str], measures: Sequence[tuple[str, np.ndarray]
 
 def _matrix(values: np.ndarray, *, rows: Sequence[str], columns: Sequence[str], limit: float, title: str, bar: str,
             theme: palette.Theme, hover: str, digits: int = 3, extra: np.ndarray | None = None) -> go.Figure:
-    numbers = {}
-    if values.size <= MOST_NUMBERS:
-        # Rounded before it is written: −0.0001 must not read "-0.000".
-        written = np.char.mod(f"%+.{digits}f", np.round(values, digits) + 0.0)
-        numbers = {"text": np.where(np.isnan(values), "", written), "texttemplate": "%{text}", "textfont": {"size": 11}}
     figure = go.Figure(go.Heatmap(
         z=np.asarray(values, dtype=float), x=np.arange(len(columns)), y=np.arange(len(rows)), customdata=extra,
         zmin=-limit, zmax=limit, colorscale=palette.plotly_difference_scale(theme), colorbar=colour_bar(bar),
-        xgap=1, ygap=1, hoverongaps=False, hovertemplate=hover, **numbers,
+        xgap=1, ygap=1, hoverongaps=False, hovertemplate=hover,
     ))
+    if values.size <= MOST_NUMBERS:
+        # Rounded before it is written: −0.0001 must not read "-0.000". In a trace of its own, because a heatmap's
+        # numbers are of two greys that half-strong cells swallow.
+        written = np.char.replace(np.char.mod(f"%+.{digits}f", np.round(values, digits) + 0.0), "-", "−")
+        cells = palette.difference_colours(theme)[palette.differences_to_bytes(values.ravel(), limit=limit)]
+        y, x = np.indices(values.shape)
+        figure.add_trace(go.Scatter(
+            x=x.ravel(), y=y.ravel(), mode="text", text=np.where(np.isnan(values), "", written).ravel(),
+            textfont={"size": 11, "color": palette.ink_on(cells)}, hoverinfo="skip", showlegend=False))
     plain = {"showgrid": False, "zeroline": False, "ticks": "", "automargin": True, "tickmode": "array",
              "fixedrange": True}
     cell = max(14, min(34, 480 // max(1, len(rows))))

@@ -136,6 +136,13 @@ def differences_to_bytes(differences: np.ndarray, *, limit: float) -> np.ndarray
     return np.where(masked, MASKED_BYTE, values).astype(np.uint8)
 
 
+def ink_on(colours: np.ndarray) -> list[str]:
+    """Black or white for text on each of (n, 3) uint8 colours: the one of higher contrast, at least 4.5 (WCAG 2.2)."""
+    level = np.asarray(colours, dtype=np.float64) / 255
+    linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
+    return ["#000000" if luminance > 0.179 else "#ffffff" for luminance in linear @ (0.2126, 0.7152, 0.0722)]
+
+
 def hex_to_rgb(colour: str) -> tuple[int, int, int]:
     """"#0e1117" → (14, 17, 23)."""
     return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))

@@ -140,4 +140,4 @@ def test_equal_arrays_give_equal_json():
 def test_a_value_that_rounds_to_zero_has_no_minus():
     effects = np.array([[-0.0004, 0.0004], [-0.25, np.nan]])
     figure = evidence.head_map(effects, texts={"layer": "layer", "head": "head", "value": "nats"})
-    assert figure.data[0].text.tolist() == [["+0.000", "+0.000"], ["-0.250", ""]]
+    assert figure.data[1].text.tolist() == ["+0.000", "+0.000", "−0.250", ""]

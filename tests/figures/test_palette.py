@@ -32,6 +32,13 @@ def test_lightness_of_the_attention_ramp_runs_one_way(theme, sign):
 
 
 @pytest.mark.parametrize("theme", palette.THEMES)
+def test_numbers_can_be_read_on_every_colour(theme):
+    for colours in (palette.difference_colours(theme), palette.weight_colours(theme)):
+        inks = [np.array(palette.hex_to_rgb(ink)) for ink in palette.ink_on(colours)]
+        assert min(contrast(ink, colour) for ink, colour in zip(inks, colours, strict=True)) >= 4.5
+
+
+@pytest.mark.parametrize("theme", palette.THEMES)
 def test_ramps_begin_at_the_page_and_end_far_from_it(theme):
     page = np.array(palette.hex_to_rgb(palette.BACKGROUND[theme]), dtype=int)
     assert np.abs(palette.sequential(theme)[0].astype(int) - page).max() <= 4
