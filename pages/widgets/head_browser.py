@@ -68,9 +68,10 @@ def _controls(summary: HeadSummary, stream: str, _: Translate) -> tuple[list[tup
     left, middle, right = st.columns([2, 3, 4], gap="medium", vertical_alignment="bottom")
     with left:
         sort = st.session_state.get("sort")
-        keep("sort", sort if sort in usable else None, among=tuple(usable))
-        sort = st.selectbox(_("Sort by"), [None, *usable], key="sort", filter_mode=None, persist_state="session",
-                            format_func=lambda name: names[name] if name else _("layer and head"))
+        keep("sort", sort if sort in usable else "", among=tuple(usable))
+        # "" for the order as it is: to Streamlit, None is no choice at all.
+        sort = st.selectbox(_("Sort by"), ["", *usable], key="sort", filter_mode=None, persist_state="session",
+                            format_func=lambda name: names[name] if name else _("layer and head")) or None
     with middle:
         bounds = _bounds(getattr(summary, sort), names[sort], sort, stream) if sort else None
         if not sort:

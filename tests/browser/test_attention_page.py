@@ -68,14 +68,16 @@ def test_the_keyboard_alone_opens_a_head(page, app_url, settled):
 def test_language_switches_keep_sentence_model_and_head(page, app_url, settled):
     visit(page, app_url, settled, text="他每天吃一个苹果", stream="cross", layer=2, head=3)
     heading(page, "Cross-attention · layer 2, head 3")
-    for language, title, sentence, model, family in (
-            ("中文", "交叉注意力 · 第 2 层，第 3 头", "句子", "模型", "编码器–解码器"),
-            ("English", "Cross-attention · layer 2, head 3", "Sentence", "Model", "encoder–decoder")):
+    for language, title, sentence, model, family, sort, order in (
+            ("中文", "交叉注意力 · 第 2 层，第 3 头", "句子", "模型", "编码器–解码器", "排序依据", "层与头"),
+            ("English", "Cross-attention · layer 2, head 3", "Sentence", "Model", "encoder–decoder", "Sort by",
+             "layer and head")):
         page.get_by_role("radio", name=language, exact=True).click()
         settled(page)
         heading(page, title)
         assert page.get_by_label(sentence, exact=True).input_value() == "他每天吃一个苹果"
         assert page.get_by_role("combobox", name=model).input_value().startswith(f"zh-en · {family} · ")
+        assert page.get_by_role("combobox", name=sort).input_value() == order
 
 
 def test_permalink_round_trip(page, app_url, settled):
