@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engine import catalogue, errors, hub
+from engine import catalogue, errors, glyphs, hub
 from engine.types import Progress
 
 #: One part of a hub id: ASCII letters, digits and single . _ - inside; "--" and ".." are not allowed by the hub.
@@ -61,7 +61,7 @@ def resolve(name: str, *, assets: Path, folder: Path) -> Source:
         return _local(name, assets=assets, folder=folder)
     match = _HUB_ID.fullmatch(name)
     if match is None:
-        raise _invalid(ascii(name))
+        raise _invalid(glyphs.visible(name))
     return Source(
         name=name, kind="hub", repo_id=f"{match['org']}/{match['name']}", revision=match["revision"] or "",
     )

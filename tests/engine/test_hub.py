@@ -259,6 +259,12 @@ def test_names_of_no_known_form_are_refused(name, tmp_path):
     str(caught.value).encode("utf-8")  # also a lone surrogate can be shown
 
 
+def test_a_refused_name_is_told_as_it_was_typed(tmp_path):
+    with pytest.raises(errors.InvalidPrompt) as caught:
+        source.resolve("吃\u202e", assets=tmp_path, folder=tmp_path)
+    assert caught.value.got == "吃⟨RLO⟩"
+
+
 def test_absent_names_are_not_found(tmp_path):
     with pytest.raises(errors.ModelNotFound):
         source.resolve("absent", assets=tmp_path / "a", folder=tmp_path / "b")
