@@ -84,12 +84,14 @@ def broken(assets: Path, folder: Path) -> tuple[Broken, ...]:
 
 
 def _scan(root: Path, source: Literal["embedded", "folder"]) -> list[ModelCard | Broken]:
-    if not root.is_dir():
-        return []
     entries: list[ModelCard | Broken] = []
-    for path in sorted(root.iterdir()):
-        if path.name.startswith(".") or not path.is_dir():
-            continue
+    try:
+        paths = sorted(path for path in root.iterdir() if not path.name.startswith(".") and path.is_dir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:  # a file, or a folder that this user may not read
+        return [Broken(root.name, source, f"it cannot be read ({error.strerror})")]
+    for path in paths:
         if not NAME.fullmatch(path.name):
             entries.append(Broken(path.name, source, "the name has other characters than letters, digits and . _ -"))
         elif not path.resolve().is_relative_to(root.resolve()):

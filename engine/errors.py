@@ -17,7 +17,10 @@ in English; the pages translate by `code` and format with `numbers`.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+_LINE_LIMIT = 300
 
 
 class EngineError(Exception):
@@ -75,3 +78,17 @@ class OutOfMemory(EngineError):
 
 class Busy(EngineError):
     """The model's queue is full; the request was turned away at once."""
+
+
+def first_line(error: BaseException, *, folder: Path | None = None) -> str:
+    """What another library said of a fault: one line of at most 300 characters, its type where it said nothing.
+
+    Args:
+        error: as it was raised.
+        folder: written by its name alone, since the text goes to people who need not know where it lies.
+    """
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if folder is not None:
+        for place in {str(folder), str(folder.resolve())}:
+            text = text.replace(place, folder.name)
+    return text[:_LINE_LIMIT]

@@ -47,7 +47,8 @@ def check_files(folder: Path) -> None:
     """Refuse files beside the weights that are too large to be read whole, or no regular files (links may lead to one).
 
     Raises:
-        errors.ModelRefused: "tokenizer_unreadable", with the file's name.
+        errors.ModelRefused: "tokenizer_unreadable", or of generation_config.json "config_unusable", with the
+            file's name.
     """
     for name, limit in _FILE_LIMITS.items():
         try:
@@ -58,6 +59,12 @@ def check_files(folder: Path) -> None:
             continue
         detail = (f"{name} of {state.st_size:,} bytes, more than {limit:,}" if stat.S_ISREG(state.st_mode)
                   else f"{name}, which is no regular file")
+        if name == "generation_config.json":
+            raise errors.ModelRefused(
+                "a config.json that transformers can use", got=detail,
+                next_step=f"Put the model's own {name} into its folder, or delete it.", code="config_unusable",
+                detail=detail,
+            )
         raise errors.ModelRefused(
             "a tokenizer that transformers can open", got=detail,
             next_step="Put the model's own tokenizer.json into its folder.", code="tokenizer_unreadable",

@@ -39,6 +39,8 @@ _OTHER_HEADS = re.compile(
 #: Constants that older versions of transformers saved among the weights; nothing was learned in them.
 _OLD_CONSTANTS = re.compile(r"\.(attn|attention)\.(masked_)?bias$|\.position_ids$|\.inv_freq$")
 _NAMES_SHOWN = 3
+#: Numbers that an architecture may have for each of its checkpoint, and on top, before it is refused unbuilt.
+_SKELETON_SHARE, _SKELETON_SLACK = 2, 2**24
 #: What transformers, tokenizers, safetensors and torch raise over a directory they cannot use.
 _LOAD_ERRORS = (
     OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ImportError, RuntimeError, ArithmeticError,
@@ -169,7 +171,8 @@ def load(
         if device != "cpu":  # the weights pass through main memory on their way
             _check_budget(path.name, needed, memory.free_bytes("cpu"), headroom, "cpu")
         with _quiet():
-            _check_parsed_config(path)
+            parsed = _parsed_config(path)
+            _check_skeleton(_class(config, family), parsed, tensors, path)
             tokenizer = _tokenizer(path)
             model = _model(path, config, family, dtype)
         _check_vocabulary(tokenizer, model)
@@ -220,9 +223,9 @@ def _tokenizer(path: Path) -> transformers.PreTrainedTokenizerBase:
         if type(error) is not Exception and not isinstance(error, _LOAD_ERRORS):
             raise
         raise errors.ModelRefused(
-            "a tokenizer that transformers can open", got=_first_line(error),
+            "a tokenizer that transformers can open", got=errors.first_line(error, folder=path),
             next_step="Put the model's own tokenizer.json into its folder.", code="tokenizer_unreadable",
-            detail=_first_line(error),
+            detail=errors.first_line(error, folder=path),
         ) from error
     if not tokenizer.is_fast:
         raise errors.ModelRefused(
@@ -233,16 +236,43 @@ def _tokenizer(path: Path) -> transformers.PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _check_parsed_config(path: Path) -> None:
-    """Let transformers parse the config by itself, so that its faults are not taken for the tokenizer's."""
+def _parsed_config(path: Path) -> transformers.PretrainedConfig:
+    """The config as transformers parses it, by itself, so that its faults are not taken for the tokenizer's."""
     try:
-        transformers.AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        return transformers.AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     except _LOAD_ERRORS as error:
         raise errors.ModelRefused(
-            "a config.json that transformers can use", got=_first_line(error),
+            "a config.json that transformers can use", got=errors.first_line(error, folder=path),
             next_step="Copy the model's own config.json into its folder, or choose another model.",
-            code="config_unusable", detail=_first_line(error),
+            code="config_unusable", detail=errors.first_line(error, folder=path),
         ) from error
+
+
+def _check_skeleton(
+    class_: type, parsed: transformers.PretrainedConfig, tensors: dict[str, weights.Tensor], path: Path,
+) -> None:
+    """Refuse a config whose sides ask for far more numbers than the weights hold.
+
+    transformers would make room for all of them, and fill it at random, before it says that the shapes differ.
+    """
+    try:
+        with torch.device("meta"):
+            skeleton = class_.from_config(parsed, dtype=torch.float32)
+    except _LOAD_ERRORS as error:
+        raise errors.ModelRefused(
+            "a config.json that transformers can use", got=errors.first_line(error, folder=path),
+            next_step="Copy the model's own config.json into its folder, or choose another model.",
+            code="config_unusable", detail=errors.first_line(error, folder=path),
+        ) from error
+    asked = sum(parameter.numel() for parameter in skeleton.parameters())
+    held = sum(tensor.elements for tensor in tensors.values())
+    if asked > _SKELETON_SHARE * held + _SKELETON_SLACK:
+        detail = f"one for {asked:,} numbers, with {held:,} in the weights"
+        raise errors.ModelRefused(
+            "a config.json that transformers can use", got=detail,
+            next_step="Copy the model's own config.json into its folder, or choose another model.",
+            code="config_unusable", detail=detail,
+        )
 
 
 def _model(path: Path, config: dict[str, Any], family: str, dtype: str) -> transformers.PreTrainedModel:
@@ -254,9 +284,10 @@ def _model(path: Path, config: dict[str, Any], family: str, dtype: str) -> trans
         )
     except _LOAD_ERRORS as error:
         raise errors.ModelRefused(
-            "a checkpoint that transformers can open", got=f"{type(error).__name__}: {_first_line(error)}",
+            "a checkpoint that transformers can open",
+            got=f"{type(error).__name__}: {errors.first_line(error, folder=path)}",
             next_step="Check that config.json and the weights belong together, or choose another model.",
-            code="checkpoint_unreadable", detail=_first_line(error),
+            code="checkpoint_unreadable", detail=errors.first_line(error, folder=path),
         ) from error
     _check_report(report)
     model.requires_grad_(False)
@@ -301,10 +332,6 @@ def _outside_other_heads(names: Iterable[str]) -> list[str]:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + (", …" if len(names) > _NAMES_SHOWN else "")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _check_vocabulary(

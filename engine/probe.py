@@ -72,7 +72,8 @@ def probe(model: nn.Module, *, family: str, vocab: int, special_ids: frozenset[i
     except _BROKEN as error:
         if _is_the_machines(error):
             raise
-        raise _refused("the capture to run wherever eager does", f"{type(error).__name__}: {_first_line(error)}",
+        raise _refused("the capture to run wherever eager does",
+                       f"{type(error).__name__}: {errors.first_line(error)}",
                        "call_unmatched", model) from error
     total = sum(len(maps) for maps in eager.values())
     if len(calls) != total:
@@ -135,8 +136,9 @@ def _eager(model: nn.Module, inputs: dict[str, Tensor], *,
         except _BROKEN as error:
             if _is_the_machines(error):
                 raise
-            raise _refused("a config.json with which the model runs", f"{type(error).__name__}: {_first_line(error)}",
-                           "config_unusable", model, detail=_first_line(error)) from error
+            raise _refused("a config.json with which the model runs",
+                           f"{type(error).__name__}: {errors.first_line(error)}",
+                           "config_unusable", model, detail=errors.first_line(error)) from error
     if family == "encoder-decoder":
         names = {"encoder": "encoder_attentions", "decoder": "decoder_attentions", "cross": "cross_attentions"}
     else:
@@ -154,10 +156,6 @@ def _eager(model: nn.Module, inputs: dict[str, Tensor], *,
 def _is_the_machines(error: Exception) -> bool:
     """Whether the machine failed, not the model: memory ran out, or the device broke."""
     return budget.exhausted(error) or isinstance(error, torch.AcceleratorError)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _head_output(output) -> Tensor:

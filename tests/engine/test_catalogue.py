@@ -143,6 +143,31 @@ def test_a_reason_does_not_tell_where_the_folder_lies(tmp_path):
     assert not any(str(tmp_path) in reason for reason in told.values())
 
 
+@pytest.mark.parametrize("fault", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
+def test_a_models_folder_that_cannot_be_read_is_told_and_ends_nothing(tmp_path, monkeypatch, fault):
+    assets, root = tmp_path / "assets", tmp_path / "root"
+    write(assets / "zh-en", {"model_type": "marian", "is_encoder_decoder": True})
+    root.mkdir()
+    listed = Path.iterdir
+
+    def refused(folder):
+        if folder == root:
+            raise fault
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    assert [card.name for card in catalogue.models(assets, root)] == ["zh-en"]
+    told, = catalogue.broken(assets, root)
+    assert told.name == "root" and told.source == "folder" and fault.strerror in told.reason
+    assert str(tmp_path) not in told.reason
+
+
+def test_a_file_in_place_of_the_models_folder_is_told(tmp_path):
+    (tmp_path / "models").write_text("x", encoding="utf-8")
+    told, = catalogue.broken(tmp_path / "absent", tmp_path / "models")
+    assert told.name == "models" and "Not a directory" in told.reason
+
+
 def test_absent_folders_hold_no_models(tmp_path):
     assert catalogue.models(tmp_path / "a", tmp_path / "b") == ()
     assert catalogue.broken(tmp_path / "a", tmp_path / "b") == ()

@@ -19,8 +19,9 @@ from engine.edits import Cut, Item, Patch, Read
 from tests.engine import oracle, tiny
 
 TEXT = "我喜欢吃苹果, the apple."
-#: Log-probabilities agree to this, and to a few float32 roundings of their size, which reaches 30 in these models.
-TOLERANCE, ROUNDING = 1e-5, 1e-6
+#: Log-probabilities agree to this, and to float32's rounding over the layers as a share of their size, which reaches 30
+#: in these models: eager in float32 is up to 4e-5 off eager in float64 (ModernBERT, one kind of processor).
+TOLERANCE, ROUNDING = 1e-5, 1e-5
 ENCODERS = {"encoder-decoder": "encoder", "encoder-only": "encoder", "decoder-only": "decoder"}
 
 

@@ -43,6 +43,19 @@ def test_numbers_that_no_model_has_are_refused(gpt2, fields):
     assert len(str(error)) < 400
 
 
+@pytest.mark.parametrize("fields", [{"vocab_size": 10**8}, {"n_inner": 10**7}, {"n_embd": 10**5, "n_head": 10}])
+def test_sides_that_ask_for_far_more_numbers_than_the_weights_hold_are_refused_unbuilt(tmp_path, fields, monkeypatch):
+    folder = tiny.save("gpt2", tmp_path / "gpt2")
+    change_config(folder, **fields)
+    monkeypatch.setattr(
+        transformers.AutoModelForCausalLM, "from_pretrained", lambda *args, **options: pytest.fail("it was built"))
+    error = refusal(folder)
+    assert error.code == "config_unusable" and "in the weights" in str(error)
+    asked = int(error.numbers["detail"].split()[2].replace(",", ""))
+    wide = next(iter(fields.values()))
+    assert asked > wide * 10
+
+
 def test_no_weights_fill_thousands_of_layers():
     with pytest.raises(errors.ModelRefused, match="2,049") as caught:
         load_bounds.check_numbers({"num_layers": 2049}, 10**6)
@@ -78,15 +91,17 @@ def test_every_default_config_passes(kind):
 
 
 @pytest.mark.parametrize(
-    ("name", "size"),
-    [("tokenizer.json", 2**31), ("vocab.json", 2**28 + 1), ("merges.txt", 2**31), ("tokenizer_config.json", 2**31),
-     ("generation_config.json", 2**23 + 1), ("special_tokens_map.json", 2**31)],
+    ("name", "size", "code"),
+    [("tokenizer.json", 2**31, "tokenizer_unreadable"), ("vocab.json", 2**28 + 1, "tokenizer_unreadable"),
+     ("merges.txt", 2**31, "tokenizer_unreadable"), ("tokenizer_config.json", 2**31, "tokenizer_unreadable"),
+     ("generation_config.json", 2**23 + 1, "config_unusable"),
+     ("special_tokens_map.json", 2**31, "tokenizer_unreadable")],
 )
-def test_files_too_large_to_be_read_whole_are_refused(gpt2, name, size):
+def test_files_too_large_to_be_read_whole_are_refused(gpt2, name, size, code):
     with (gpt2 / name).open("ab") as stream:
         stream.truncate(size)
     error = refusal(gpt2)
-    assert error.code == "tokenizer_unreadable" and f"{name} of {size:,} bytes" in error.numbers["detail"]
+    assert error.code == code and f"{name} of {size:,} bytes" in error.numbers["detail"]
 
 
 def test_pipes_are_not_opened(gpt2):
