@@ -387,3 +387,13 @@ def test_cuda_keeps_half_precision_when_float32_would_crowd_it(checkpoints, tmp_
     monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * as_float32 - 2)
     loaded = loading.load(folder, device="cuda")
     assert loaded.dtype == "bfloat16" and {p.dtype for p in loaded.model.parameters()} == {torch.bfloat16}
+
+
+def test_what_a_library_says_of_a_fault_does_not_tell_where_the_folder_lies(gpt2, monkeypatch):
+    def fail(path, **options):
+        raise OSError(f"Can't load {path}, or {path.resolve()}/config.json.\nTry something else.")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", fail)
+    error = refusal(gpt2)
+    assert error.got == f"Can't load {gpt2.name}, or {gpt2.name}/config.json."
+    assert error.numbers["detail"] == error.got
