@@ -6,6 +6,8 @@ the same samples, so its marker stands on it.
 
 from __future__ import annotations
 
+import functools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +30,8 @@ SHOWN_ROWS = 20
 D_HEAD, K_LEN, DISTRIBUTION, ROW = "d_k", "n", "distribution", "sample"
 NAMES = (D_HEAD, K_LEN, DISTRIBUTION, ROW)
 STATES = ("without", "with")
+#: A sweep over d_k takes up to 0.7 s: those of the slider's other n are made while a person looks at this one.
+_ahead = ThreadPoolExecutor(1, thread_name_prefix="sweep")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,9 @@ def show(spoken: Language, _: Translate) -> dict[str, str | int]:
     facts = [("d_k", str(d_head)), ("n", str(k_len)), (_("Entries"), _distributions(_)[distribution]),
              (_("Rows drawn"), str(N_ROWS))]
     drawn.offer("scaling-by-chance", [over_d_head, *samples], facts=facts, language=spoken, _=_)
+    at = K_LENS.index(k_len)
+    for other in sorted(K_LENS, key=lambda n: abs(K_LENS.index(n) - at)):
+        _ahead.submit(_sweep, other, distribution)
     return {D_HEAD: d_head, K_LEN: k_len, DISTRIBUTION: distribution, ROW: row}
 
 
@@ -79,7 +86,7 @@ def _scores(d_head: int, k_len: int, distribution: str) -> dict[str, np.ndarray]
     return {"without": unscaled, "with": scaled}
 
 
-@st.cache_resource(max_entries=len(K_LENS) * len(saturation.DISTRIBUTIONS), show_spinner=False)
+@functools.cache  # without a script's context too, which Streamlit's caches want
 def _sweep(k_len: int, distribution: str) -> dict[str, tuple[Medians, ...]]:
     """State → the medians at every d_k of D_HEADS."""
     found: dict[str, list[Medians]] = {state: [] for state in STATES}
