@@ -241,11 +241,7 @@ def _parsed_config(path: Path) -> transformers.PretrainedConfig:
     try:
         return transformers.AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     except _LOAD_ERRORS as error:
-        raise errors.ModelRefused(
-            "a config.json that transformers can use", got=errors.first_line(error, folder=path),
-            next_step="Copy the model's own config.json into its folder, or choose another model.",
-            code="config_unusable", detail=errors.first_line(error, folder=path),
-        ) from error
+        raise _unusable(errors.first_line(error, folder=path)) from error
 
 
 def _check_skeleton(
@@ -259,20 +255,19 @@ def _check_skeleton(
         with torch.device("meta"):
             skeleton = class_.from_config(parsed, dtype=torch.float32)
     except _LOAD_ERRORS as error:
-        raise errors.ModelRefused(
-            "a config.json that transformers can use", got=errors.first_line(error, folder=path),
-            next_step="Copy the model's own config.json into its folder, or choose another model.",
-            code="config_unusable", detail=errors.first_line(error, folder=path),
-        ) from error
+        raise _unusable(errors.first_line(error, folder=path)) from error
     asked = sum(parameter.numel() for parameter in skeleton.parameters())
     held = sum(tensor.elements for tensor in tensors.values())
     if asked > _SKELETON_SHARE * held + _SKELETON_SLACK:
-        detail = f"one for {asked:,} numbers, with {held:,} in the weights"
-        raise errors.ModelRefused(
-            "a config.json that transformers can use", got=detail,
-            next_step="Copy the model's own config.json into its folder, or choose another model.",
-            code="config_unusable", detail=detail,
-        )
+        raise _unusable(f"one for {asked:,} numbers, with {held:,} in the weights")
+
+
+def _unusable(detail: str) -> errors.ModelRefused:
+    return errors.ModelRefused(
+        "a config.json that transformers can use", got=detail,
+        next_step="Copy the model's own config.json into its folder, or choose another model.",
+        code="config_unusable", detail=detail,
+    )
 
 
 def _model(path: Path, config: dict[str, Any], family: str, dtype: str) -> transformers.PreTrainedModel:
