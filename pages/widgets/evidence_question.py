@@ -18,6 +18,7 @@ from pages.widgets import evidence_questions, model_box, prompt_box, sentences
 from pages.widgets.evidence_questions import Ready
 from pages.widgets.keeping import keep
 from pages.widgets.language import Language, Translate
+from pages.widgets.offers import offer
 from pages.widgets.word_pair import Pair, clicked, word_pair
 
 #: What the address holds, beside the language.
@@ -232,9 +233,8 @@ def output_word(question: Question, *, state: str) -> Reference | None:
 def _offer_ready(by_name: dict[str, ModelCard], *, language: Language, _: Translate) -> None:
     offered = {str(index): ready for index, ready in enumerate(evidence_questions.load())}
     asked = next((name for name, ready in offered.items() if _is_asked(ready)), None)
-    keep("ready", asked)
-    st.pills(_("Ready questions"), list(offered), key="ready", on_change=_take_ready, args=(by_name,),
-             format_func=lambda name: offered[name].ask(language), persist_state="session")
+    offer(_("Ready questions"), list(offered), key=f"ready-{language.code}", chosen=asked,
+          take=lambda name: _take_ready(offered[name], by_name), format_func=lambda name: offered[name].ask(language))
     if asked is not None:
         st.caption(f":material/lightbulb: {offered[asked].teaches(language)}")
 
@@ -246,11 +246,9 @@ def _is_asked(ready: Ready) -> bool:
                                                     and value == "source") for name, value in wanted.items())
 
 
-def _take_ready(by_name: dict[str, ModelCard]) -> None:
+def _take_ready(ready: Ready, by_name: dict[str, ModelCard]) -> None:
+    _take(ready)
     state = st.session_state
-    if state["ready"] is None:
-        return
-    _take(evidence_questions.load()[int(state["ready"])])
     fitting = [name for name, card in by_name.items() if card.family == evidence_questions.FAMILY]
     if state.get("model") not in fitting and fitting:
         state["model"] = fitting[0]

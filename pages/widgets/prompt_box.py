@@ -15,6 +15,7 @@ from pages.widgets import model_box, sentences
 from pages.widgets.banners import escape, readable
 from pages.widgets.keeping import keep
 from pages.widgets.language import Language, Translate
+from pages.widgets.offers import offer
 
 #: What may be a hub id; anything else the engine refuses without asking anybody.
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", re.ASCII)
@@ -32,7 +33,7 @@ def ask(engine: LocalEngine, *, language: Language, _: Translate) -> Prompt | No
     cards = engine.models()
     by_name = {card.name: card for card in cards}
     state = st.session_state
-    for kept in (TEXT, TARGET, EXAMPLE):
+    for kept in (TEXT, TARGET):
         if kept in state:
             # On a first visit another page's widget of that key holds the value; this page's would begin empty.
             keep(kept, state[kept])
@@ -53,7 +54,7 @@ def ask(engine: LocalEngine, *, language: Language, _: Translate) -> Prompt | No
                 persist_state="session",
                 help=_("Only for encoder–decoders: look at this output instead of the model's own."),
             )
-    if EXAMPLE not in state and TEXT not in state:
+    if TEXT not in state:
         state[TEXT] = next((example.text for example in sentences.examples(family)), "")
     with left:
         text = st.text_area(
@@ -97,14 +98,12 @@ def ask_before_fetching(name: str | None, _: Translate, *, config_only: bool = F
 def _offer_examples(family: str, *, language: Language, _: Translate) -> None:
     offered = {example.text: example for example in sentences.examples(family)}
 
-    def take() -> None:
-        if st.session_state[EXAMPLE]:
-            st.session_state[TEXT] = st.session_state[EXAMPLE]
-            st.session_state[TARGET] = ""
-
     state = st.session_state
-    keep(EXAMPLE, state[TEXT] if state.get(TEXT) in offered else None)
-    st.pills(_("Examples"), list(offered), key=EXAMPLE, on_change=take, label_visibility="collapsed",
-             persist_state="session")
+
+    def take(text: str) -> None:
+        state[TEXT], state[TARGET] = text, ""
+
+    chosen = state[TEXT] if state.get(TEXT) in offered else None
+    offer(_("Examples"), list(offered), key=EXAMPLE, chosen=chosen, take=take)
     if (example := offered.get(state.get(TEXT))) is not None:
         st.caption(f":material/lightbulb: {example.look(language)}")
