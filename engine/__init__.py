@@ -10,6 +10,7 @@ before, so that figures and tests can use the types alone.
 """
 
 from engine import errors, limits
+from engine.emergence_types import Emergence
 from engine.evidence_types import Evidence
 from engine.types import (
     Head,
@@ -28,8 +29,8 @@ from engine.types import (
 )
 
 __all__ = [
-    "Evidence", "Head", "HeadSummary", "LocalEngine", "ModelCard", "Pictures", "Pooled", "Progress", "Prompt",
-    "Provenance", "QueryKeyValue", "StreamTokens", "Token", "Trace", "Word", "errors", "limits",
+    "Emergence", "Evidence", "Head", "HeadSummary", "LocalEngine", "ModelCard", "Pictures", "Pooled", "Progress",
+    "Prompt", "Provenance", "QueryKeyValue", "StreamTokens", "Token", "Trace", "Word", "errors", "limits",
 ]
 
 

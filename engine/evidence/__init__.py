@@ -6,6 +6,7 @@
     bench       lays out and measures edited runs              effects     cuts, hiding, patches
     swaps       other words in B's place                       reference   heads over a corpus
     flows       rollout and value-weighted norms               statistics, verdict
+    emergence   the same question at the model's snapshots
 
-Values that leave are in `engine.evidence_types`.
+Values that leave are in `engine.evidence_types` and `engine.emergence_types`.
 """

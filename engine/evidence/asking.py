@@ -1,7 +1,7 @@
-"""The engine's `evidence`: takes plain values, lends the model to `gather`, gives plain values back.
+"""The engine's `evidence` and `emergence`: takes plain values, lends the model out, gives plain values back.
 
 A part of `LocalEngine`, apart from it for length alone; it needs of it `trace`,
-`submit` and `limits`.
+`submit`, `limits` and where the embedded models are.
 """
 
 from __future__ import annotations
@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import cached_property
+from pathlib import Path
 
+from engine import catalogue, errors
+from engine.emergence_types import Emergence
+from engine.evidence.emergence import emergence
 from engine.evidence.gather import Asked, gather
 from engine.evidence.reference import References, cache_folder
 from engine.evidence_types import Evidence, Reference
@@ -20,6 +24,8 @@ Report = Callable[[Progress], None]
 
 class EvidenceMethods:
     """What `LocalEngine` can be asked about two words."""
+
+    _assets: Path
 
     def evidence(self, prompt: Prompt, query: Reference, key: Reference, *, contrast: str | None = None,
                  query_in: str = "source", output_word: Reference | None = None,
@@ -60,6 +66,38 @@ class EvidenceMethods:
             prompt.model, report=report, job=lambda live: gather(
                 live, trace, asked, references=self._references, report=report, limits=self.limits),
         )
+
+    def has_snapshots(self, model: str) -> bool:
+        """Whether `model` is embedded and snapshots of its training came with it."""
+        return catalogue.NAME.fullmatch(model) is not None and (
+            self._assets / model / "snapshots" / "index.json").is_file()
+
+    def emergence(self, evidence: Evidence, *, on_progress: Report | None = None) -> Emergence:
+        """When in its training the model came to depend on B: the question of `evidence` at each snapshot.
+
+        Snapshots are kept at four bits a weight: compare their numbers to one digit.
+
+        Args:
+            evidence: what `evidence` returned for a model with snapshots.
+            on_progress: called in the model's worker with Progress of the stage "learning" (snapshots) and "done".
+
+        Raises:
+            InvalidPrompt: a model without snapshots.
+            EngineError: as for `trace`.
+        """
+        return self.start_emergence(evidence, on_progress=on_progress).result()
+
+    def start_emergence(self, evidence: Evidence, *, on_progress: Report | None = None) -> Future[Emergence]:
+        """As `emergence`, but returns once the prompt's own run is done: the rest is the future's."""
+        model, report = evidence.prompt.model, on_progress or _silent
+        if not self.has_snapshots(model):
+            raise errors.InvalidPrompt(
+                "a model with snapshots of its training", got=f"{model}, which has none",
+                next_step="Choose the embedded model.", code="no_snapshots", model=model,
+            )
+        trace = self.trace(evidence.prompt)
+        return self.submit(model, report=report, job=lambda live: emergence(
+            live, trace, evidence, folder=self._assets / model, report=report, limits=self.limits))
 
     @cached_property
     def _references(self) -> References:

@@ -125,8 +125,8 @@ def carriers(deltas: np.ndarray, mass: np.ndarray, uniform: np.ndarray, *, windo
 def decide(found: Attends, carried: Carriers, cut: Effect, hide: Effect, *,
            thresholds: Thresholds) -> tuple[Verdict, list[Reason]]:
     """The verdict by the module's rule, and the reasons that carry it: attends, used (cut, hide), what qualifies."""
-    cut_code = _judge(cut, thresholds.cut_nats, thresholds.cut_over_controls)
-    hide_code = _judge(hide, thresholds.hide_nats, thresholds.hide_over_controls)
+    cut_code = judge(cut, thresholds.cut_nats, thresholds.cut_over_controls)
+    hide_code = judge(hide, thresholds.hide_nats, thresholds.hide_over_controls)
     edge, word = cut_code in COUNTS, hide_code in COUNTS
     by_carriers = edge and carried.attend(thresholds=thresholds)
     attending = bool(found.attending.any()) or by_carriers
@@ -151,7 +151,8 @@ def reason(code: str, **numbers: float | int | str) -> Reason:
     return Reason(code, tuple(numbers.items()))
 
 
-def _judge(effect: Effect, nats: float, over_controls: float) -> str:
+def judge(effect: Effect, nats: float, over_controls: float) -> str:
+    """What an effect is by the thresholds: "raises", "too_small", "uncompared", "matters" or "within_controls"."""
     if effect.delta >= nats:
         return "raises"
     if not effect.delta <= -nats:

@@ -95,6 +95,16 @@ BY_CODE: dict[str, Texts] = {
         N_("{word}"),
         N_("Type a different word."),
     ),
+    "no_snapshots": Texts(
+        N_("a model with snapshots of its training"),
+        N_("{model}, which has none"),
+        N_("Choose the embedded model."),
+    ),
+    "foreign_snapshot": Texts(
+        N_("snapshots of this model"),
+        N_("others at step {step}"),
+        N_("Write them anew by training."),
+    ),
     "replacement_melts": Texts(
         N_("a word in B's place that leaves A a word of its own"),
         N_("{word}, which the model reads as one with A"),

@@ -1,20 +1,22 @@
 """Runs a question and shows how far it is; keeps the answers given last.
 
 It waits outside of the model's slot and only reads the engine's progress. The
-same question asked again, by anyone, is answered from memory: evidence is a
-plain value of its question.
+same question asked again, by anyone, is answered from memory: evidence, and
+when it emerged, are plain values of the question.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from concurrent import futures
 from concurrent.futures import CancelledError, Future
+from typing import Any
 
 import streamlit as st
 
-from engine import Evidence, LocalEngine, Progress
+from engine import Emergence, Evidence, LocalEngine, Progress
 from pages.widgets import banners, runner
 from pages.widgets.evidence_question import Question
 from pages.widgets.language import Translate
@@ -31,7 +33,7 @@ class Asked:
     def __init__(self) -> None:
         self.progress = Progress("queued")
         #: Its own, there before the engine's, for those who join.
-        self.future: Future[Evidence] = Future()
+        self.future: Future[Any] = Future()
 
     def report(self, progress: Progress) -> None:
         """Called by the worker."""
@@ -42,15 +44,19 @@ class Answers:
     """Questions under way and answered, for all sessions of this process."""
 
     def __init__(self) -> None:
-        self._asked: OrderedDict[Question, Asked] = OrderedDict()
+        self._asked: OrderedDict[Hashable, Asked] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __contains__(self, question: Question) -> bool:
+    def __contains__(self, question: Hashable) -> bool:
         with self._lock:
             return question in self._asked
 
-    def ask(self, engine: LocalEngine, question: Question) -> Asked:
+    def ask(self, question: Hashable, begin: Callable[[Callable[[Progress], None]], Future[Any]]) -> Asked:
         """Begin `question`, or join the one under way or answered.
+
+        Args:
+            question: by value.
+            begin: begins it; told where to report its progress, from the engine's worker.
 
         Raises:
             EngineError: what can be told at once.
@@ -63,23 +69,21 @@ class Answers:
             while len(self._asked) > KEPT:
                 self._asked.popitem(last=False)
         try:
-            started = engine.start_evidence(
-                question.prompt, question.query, question.key, contrast=question.contrast, query_in=question.query_in,
-                output_word=question.output_word, replacements=question.replacements, on_progress=asked.report)
+            started = begin(asked.report)
         except BaseException as error:
             self._fail(question, asked, error)
             raise
         started.add_done_callback(lambda started: self._end(question, asked, started))
         return asked
 
-    def _end(self, question: Question, asked: Asked, started: Future[Evidence]) -> None:
+    def _end(self, question: Hashable, asked: Asked, started: Future[Any]) -> None:
         error = CancelledError() if started.cancelled() else started.exception()
         if error is None:
             asked.future.set_result(started.result())
         else:
             self._fail(question, asked, error)
 
-    def _fail(self, question: Question, asked: Asked, error: BaseException) -> None:
+    def _fail(self, question: Hashable, asked: Asked, error: BaseException) -> None:
         """Forgets it before anyone who waits is told, so that who asks again begins anew."""
         with self._lock:
             if self._asked.get(question) is asked:
@@ -101,15 +105,33 @@ def run(engine: LocalEngine, question: Question, _: Translate) -> Evidence | Non
             if question not in answers():
                 # A second model may have to be fetched and loaded first; `ask` itself would wait for that in silence.
                 runner.follow(engine, question.prompt, place, _)
-            asked = answers().ask(engine, question)
-            wait = PATIENCE
-            while not futures.wait([asked.future], wait).done:
-                _show(place, asked.progress, _)
-                wait = TICK
-            return asked.future.result()
+            return _await(question, lambda report: engine.start_evidence(
+                question.prompt, question.query, question.key, contrast=question.contrast, query_in=question.query_in,
+                output_word=question.output_word, replacements=question.replacements, on_progress=report), place, _)
         finally:
             place.empty()
     return None
+
+
+def learn(engine: LocalEngine, question: Question, evidence: Evidence, _: Translate) -> Emergence | None:
+    """When in the model's training `evidence`, that of `question`, emerged; as `run`."""
+    place = st.empty()
+    with banners.guard(_):
+        try:
+            return _await((question, "learning"), lambda report: engine.start_emergence(evidence, on_progress=report),
+                          place, _)
+        finally:
+            place.empty()
+    return None
+
+
+def _await(question: Hashable, begin: Callable[[Callable[[Progress], None]], Future[Any]], place, _: Translate) -> Any:
+    asked = answers().ask(question, begin)
+    wait = PATIENCE
+    while not futures.wait([asked.future], wait).done:
+        _show(place, asked.progress, _)
+        wait = TICK
+    return asked.future.result()
 
 
 def _show(place, progress: Progress, _: Translate) -> None:
@@ -118,6 +140,7 @@ def _show(place, progress: Progress, _: Translate) -> None:
         "probing": _("Checking its maps against eager attention"),
         "reference": _("Reading the reference sentences, once for this model"),
         "cutting": _("Cutting edges and running again"), "replacing": _("Putting other words in B's place"),
+        "learning": _("Asking the snapshots"),
         "done": _("Done"),
     }
     label = stages.get(progress.stage, progress.stage)

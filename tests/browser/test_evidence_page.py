@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 import shutil
@@ -14,7 +16,7 @@ import safetensors.torch
 import torch
 
 from engine import LocalEngine, Prompt
-from pages.widgets import evidence_texts, language
+from pages.widgets import evidence_learning, evidence_texts, language
 from pages.widgets.evidence_texts import plain, signed
 from tests.engine import oracle, tiny
 
@@ -232,3 +234,25 @@ def save_twin(folder) -> None:
         name: weight + (0.02 * torch.randn(weight.shape, generator=noise)).to(weight.dtype)
         for name, weight in weights.items()
     }, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_the_snapshots_say_when_it_was_learnt(page, app_url, settled, engine):
+    visit(page, app_url, settled, text=SENTENCE, query="苹果", key="吃", contrast="Apple")
+    page.get_by_text("Ask the snapshots of its training").click()
+    prompt = Prompt("zh-en", SENTENCE)
+    found = engine.emergence(engine.evidence(prompt, "苹果", "吃", contrast="Apple"))
+    page.get_by_text(evidence_learning.headline(found, ENGLISH).replace("**", "")[:60]).wait_for(timeout=60_000)
+    in_address(page, learning="True")
+    rows = page.get_by_role("table").last.get_by_role("row")
+    assert rows.count() == len(found.moments) + 1
+    for row, moment in zip(rows.all()[1:], found.moments, strict=True):
+        cells = row.get_by_role("cell").all_inner_texts()
+        assert cells[0] == f"{moment.step:,}" and cells[3:] == [
+            signed(moment.value), signed(moment.hide), signed(moment.cut)]
+    page.get_by_role("button", name="Export").click()
+    with page.expect_download() as started:
+        page.get_by_role("button", name="Every snapshot as CSV").click()
+    table = list(csv.DictReader(io.StringIO(started.value.path().read_text(encoding="utf-8-sig"))))
+    for row, moment in zip(table, found.moments, strict=True):
+        assert float(row["hide"]) == pytest.approx(moment.hide, abs=2e-4)
+        assert float(row["mass_L2_H0"]) == pytest.approx(moment.attention[2, 0], abs=1e-5)

@@ -87,14 +87,14 @@ def test_the_same_question_is_not_asked_twice(monkeypatch):
     assert len(asked) == 1
 
 
-def asked_at_once(engine, n: int) -> list[evidence_run.Asked | Exception]:
-    """What `n` threads get that ask the same question together."""
+def asked_at_once(begin, n: int) -> list[evidence_run.Asked | Exception]:
+    """What `n` threads get that ask the same question together, which `begin` begins."""
     store, question, together = evidence_run.Answers(), Question(Prompt("zh-en", "我"), "我", "我"), Barrier(n)
 
     def ask():
         together.wait()
         try:
-            return store.ask(engine, question)
+            return store.ask(question, begin)
         except errors.Busy as error:
             return error
 
@@ -105,25 +105,23 @@ def asked_at_once(engine, n: int) -> list[evidence_run.Asked | Exception]:
 def test_the_same_question_of_many_at_once_is_begun_once():
     begun: list[Future] = []
 
-    class Slow:
-        def start_evidence(self, *given, **options):
-            begun.append(Future())
-            sleep(.2)
-            return begun[-1]
+    def begin(report):
+        begun.append(Future())
+        sleep(.2)
+        return begun[-1]
 
-    given = asked_at_once(Slow(), 4)
+    given = asked_at_once(begin, 4)
     assert len(begun) == 1 and len(set(map(id, given))) == 1
     begun[0].set_result("evidence")
     assert given[0].future.result(1) == "evidence"
 
 
 def test_those_who_joined_a_question_that_cannot_begin_are_told():
-    class Full:
-        def start_evidence(self, *given, **options):
-            sleep(.2)
-            raise errors.Busy("few", got="many", next_step="Wait.", code="busy")
+    def begin(report):
+        sleep(.2)
+        raise errors.Busy("few", got="many", next_step="Wait.", code="busy")
 
-    given = asked_at_once(Full(), 3)
+    given = asked_at_once(begin, 3)
     assert [isinstance(one, errors.Busy) for one in given].count(True) == 1
     assert all(isinstance(one.future.exception(1), errors.Busy) for one in given if not isinstance(one, errors.Busy))
 

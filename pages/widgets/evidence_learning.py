@@ -1,0 +1,162 @@
+"""When did the model learn it? The question put to the snapshots of its training, on request.
+
+It shows what the engine measured at each snapshot and says from which one on it counts; it measures nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from engine import Emergence, Evidence, LocalEngine
+from engine.emergence_types import Moment
+from pages.figures import emergence as figures
+from pages.figures import palette
+from pages.figures.frame import plotly_config
+from pages.widgets import chart_export, evidence_run, evidence_texts, texts
+from pages.widgets.banners import escape
+from pages.widgets.evidence_question import Question
+from pages.widgets.evidence_texts import median_size, plain, quoted, signed
+from pages.widgets.keeping import keep
+from pages.widgets.language import Language, Translate
+
+#: Characters of a snapshot's output that the table shows: an untrained model repeats itself.
+_LONGEST_OUTPUT = 60
+
+
+def offer(engine: LocalEngine, question: Question, evidence: Evidence, *, language: Language, theme: palette.Theme,
+          _: Translate) -> None:
+    """Draws the switch where the model has snapshots, and what they say once it is on."""
+    if not engine.has_snapshots(evidence.prompt.model):
+        return
+    st.header(_("When did the model learn it?"))
+    keep("learning", st.session_state.get("learning") in (True, "True"))
+    asked = st.toggle(
+        _("Ask the snapshots of its training"), key="learning", persist_state="session",
+        help=_("While it was trained, the model was kept at ten moments. Each reads the same sentence, is measured on "
+               "the same output, and loses the same edge and the same word."))
+    if not asked:
+        st.caption(_("A look can come before it is of use, or without ever being of any: ten snapshots of the training "
+                     "tell. It takes some seconds."))
+        return
+    found = evidence_run.learn(engine, question, evidence, _)
+    if found is not None:
+        _show(found, language=language, theme=theme, _=_)
+
+
+def _show(found: Emergence, *, language: Language, theme: palette.Theme, _: Translate) -> None:
+    st.markdown(headline(found, _))
+    steps = [f"{moment.step:,}" for moment in found.moments]
+    looks = figures.looks(np.stack([moment.attention for moment in found.moments]), steps=steps, theme=theme,
+                          texts={"mass": _("mass from A to B"), "step": _("training step")})
+    losses = figures.losses(
+        hide=_deltas(found, "hide"), cut=_deltas(found, "cut"), hide_control=_controls(found, "hide_control_deltas"),
+        cut_control=_controls(found, "control_deltas"), steps=steps, theme=theme,
+        texts={"hide": _("B hidden from all"), "cut": _("edge A → B cut"), "step": _("training step"),
+               "hide_control": _("other words hidden (median)"), "cut_control": _("other edges cut (median)"),
+               "delta": _("Δ of the output measured, nats")})
+    pictures = {_("Where each head of A looked"): ("looks", looks, _("Table of heads by snapshots: mass from A to B")),
+                _("What the output lost"): ("losses", losses, _("Lines: effect of hiding B and of cutting the edge, "
+                                                                "snapshot by snapshot, beside other words"))}
+    with st.container(key="columns-learning"):
+        for column, (title, (name, figure, alt)) in zip(st.columns(2, gap="large"), pictures.items(), strict=True):
+            with column:
+                st.subheader(title)
+                st.plotly_chart(figure, theme=None, config=plotly_config(f"evidence-{name}"), key=f"learning-{name}",
+                                alt=alt)
+    st.markdown(_table(found, _))
+    st.caption(_("Measured on {target}, the finished model's output, which every snapshot is given. Snapshots are kept "
+                 "at four bits a weight: compare them to one digit. The last is the model itself; before it, the "
+                 "training went on with new sentences. Bold: it counts, by the thresholds above.").format(
+        target=evidence_texts.measured(found.evidence, _)))
+    chart_export.offer(
+        "evidence-learning", tables={_("Every snapshot"): lambda: _columns(found)}, language=language, _=_,
+        figures={title: figure for title, (_name, figure, _alt) in pictures.items()},
+        facts=lambda: [(_("Model"), found.evidence.prompt.model), (_("Sentence"), found.evidence.source),
+                       ("A", found.evidence.query.text), ("B", found.evidence.key.text),
+                       (_("Measured on"), _measured(found.evidence))])
+
+
+def headline(found: Emergence, _: Translate) -> str:
+    """From which snapshot on the output depends on B, and on the edge; what the strongest head gave B meanwhile."""
+    last = found.moments[-1]
+    key = quoted(found.evidence.key.text, _)
+    numbers = {"key": key, "hide": signed(last.hide), "others": _others(last.hide_control_deltas, _)}
+    if found.hide_since is None:
+        told = _("**The finished model's output does not measurably depend on {key}**: hiding it moves the output by "
+                 "{hide} nats ({others}).").format(**numbers)
+        counted = [moment for moment in found.moments if moment.hide_counts]
+        if counted:
+            told += " " + _("Earlier it did, at {n} of the {total} snapshots, the last time at step {step}.").format(
+                n=len(counted), total=len(found.moments), step=f"{counted[-1].step:,}")
+        return texts.joined(told, _look(found, last, _))
+    first = found.moments[found.hide_since]
+    told = _("**The output depends on {key} from step {step} on** (epoch {epoch:.1f}): there, hiding it moves the "
+             "output by {then} nats ({others_then}); in the finished model by {hide} ({others}).").format(
+        **numbers, step=f"{first.step:,}", epoch=first.epoch, then=signed(first.hide),
+        others_then=_others(first.hide_control_deltas, _))
+    return texts.joined(told, _edge(found, _), _look(found, first, _))
+
+
+def _edge(found: Emergence, _: Translate) -> str:
+    last = found.moments[-1]
+    if found.cut_since is None:
+        return _("Cutting the edge A → B alone does not count in the finished model: {cut} nats ({others}).").format(
+            cut=signed(last.cut), others=_others(last.control_deltas, _))
+    return _("Cutting the edge A → B alone counts from step {step} on.").format(
+        step=f"{found.moments[found.cut_since].step:,}")
+
+
+def _look(found: Emergence, at: Moment, _: Translate) -> str:
+    """The strongest head's mass, from the start over the moment told of to the end."""
+    first, last = found.moments[0], found.moments[-1]
+    loudest = max(found.moments, key=lambda moment: float(moment.attention.max()))
+    shown = sorted({moment.step: moment for moment in (first, at, loudest, last)}.values(),
+                   key=lambda moment: moment.step)
+    return _("The most that any head gave it: {masses} (uniform: {uniform}).").format(
+        masses=_(", ").join(_("{mass} at step {step}").format(mass=plain(float(moment.attention.max())),
+                                                              step=f"{moment.step:,}") for moment in shown),
+        uniform=plain(float(found.evidence.baseline_uniform.max())))
+
+
+def _others(controls: tuple[tuple[str, float], ...], _: Translate) -> str:
+    return evidence_texts.others(median_size(controls), _)
+
+
+def _measured(evidence: Evidence) -> str:
+    against = "" if evidence.contrast is None else f" − log p({evidence.contrast})"
+    return f"log p({evidence.target.strip()}){against}"
+
+
+def _deltas(found: Emergence, name: str) -> np.ndarray:
+    return np.array([getattr(moment, name) for moment in found.moments])
+
+
+def _controls(found: Emergence, name: str) -> np.ndarray:
+    return np.array([median_size(getattr(moment, name)) for moment in found.moments])
+
+
+def _table(found: Emergence, _: Translate) -> str:
+    """Step, epoch, what the snapshot itself writes, what it gives the measured output, what hiding B does to that."""
+    value = "log p" if found.evidence.contrast is None else _("margin")
+    rows = [(_("Training step"), _("Epoch"), _("The snapshot writes"), value, _("B hidden"), _("Edge cut")),
+            ("---:", "---:", ":---", "---:", "---:", "---:")]
+    for moment in found.moments:
+        output = moment.output if len(moment.output) <= _LONGEST_OUTPUT else moment.output[:_LONGEST_OUTPUT - 1] + "…"
+        hide, cut = signed(moment.hide), signed(moment.cut)
+        rows.append((f"{moment.step:,}", f"{moment.epoch:.1f}", escape(output) or "–", signed(moment.value),
+                     f"**{hide}**" if moment.hide_counts else hide, f"**{cut}**" if moment.cut_counts else cut))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _columns(found: Emergence) -> dict[str, list[object]]:
+    columns: dict[str, list[object]] = {
+        name: [getattr(moment, name) for moment in found.moments]
+        for name in ("step", "epoch", "output", "value", "hide", "cut", "hide_counts", "cut_counts")}
+    columns["hide_control"] = list(_controls(found, "hide_control_deltas"))
+    columns["cut_control"] = list(_controls(found, "control_deltas"))
+    n_layers, n_heads = found.moments[0].attention.shape
+    for layer in range(n_layers):
+        for head in range(n_heads):
+            columns[f"mass_L{layer}_H{head}"] = [float(moment.attention[layer, head]) for moment in found.moments]
+    return columns
