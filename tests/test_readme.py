@@ -69,6 +69,17 @@ def test_the_table_of_evidence_is_the_models_own(engine):
         assert chinese[6] == names[found.verdict]
 
 
+def test_the_steps_at_which_it_was_learnt_are_the_models_own(engine):
+    found = engine.emergence(engine.evidence(Prompt("zh-en", "我喜欢吃苹果"), "苹果", "吃", contrast="Apple"))
+    looked = max(found.moments[:found.hide_since], key=lambda moment: moment.attention.max())
+    for name, words in zip(READMES, ("with {:.2f}\nby step {:,}", "到第 {1:,} 步，已有一个头把 {0:.2f}"), strict=True):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert words.format(looked.attention.max(), looked.step) in text
+        since = found.moments[found.hide_since]
+        assert f"step {since.step:,} on (epoch {since.epoch:.0f})" in text or (
+            f"从第 {since.step:,} 步（第 {since.epoch:.0f} 轮）起" in text)
+
+
 @pytest.mark.parametrize("name", READMES)
 def test_links_lead_to_files(name):
     text = (ROOT / name).read_text(encoding="utf-8")

@@ -1,18 +1,20 @@
 """The running app and a Chromium to drive it with.
 
 `app` starts the real app as a person would, on a free port, with an empty
-models folder; `page` is a fresh browser context whose test fails on any request
+models folder; `slow_line` leads to it over a line that can be held back; `page` is a fresh browser context whose test fails on any request
 to another host and on any console error. Knows nothing of what the pages show.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -142,6 +144,70 @@ def fresh_app(tmp_path: Path) -> Iterator[App]:
 def app_url(app: App) -> str:
     """Where the running app answers, without a trailing slash."""
     return app.url
+
+
+class SlowLine:
+    """A line to the app: `url` leads to it, and what the app sends arrives `seconds` late, in order."""
+
+    def __init__(self, port: int) -> None:
+        self.seconds = 0.0
+        self._port = port
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._server = self._call(asyncio.start_server(self._connect, "127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def close(self) -> None:
+        """Ends every connection and the thread."""
+        self._call(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _call(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(START_SECONDS)
+
+    async def _end(self) -> None:
+        self._server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_app, to_app = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            await asyncio.gather(self._pass(reader, to_app, late=False), self._pass(from_app, writer, late=True))
+        except (ConnectionError, asyncio.CancelledError):  # the browser has left, or the line is closed
+            pass
+        finally:
+            writer.close()
+            to_app.close()
+
+    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, late: bool) -> None:
+        async def deliver() -> None:
+            while (parcel := await parcels.get()) is not None:
+                due, content = parcel
+                await asyncio.sleep(due - self._loop.time())
+                sink.write(content)
+                await sink.drain()
+            sink.write_eof()
+
+        parcels: asyncio.Queue[tuple[float, bytes] | None] = asyncio.Queue()
+        delivering = asyncio.create_task(deliver())
+        while content := await source.read(2**16):
+            parcels.put_nowait((self._loop.time() + (self.seconds if late else 0.0), content))
+        parcels.put_nowait(None)
+        await delivering
+
+
+@pytest.fixture
+def slow_line(app: App) -> Iterator[SlowLine]:
+    """A line to the app, at first as quick as any."""
+    line = SlowLine(urlsplit(app.url).port)
+    yield line
+    line.close()
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,22 @@ def test_from_typing_to_one_head(page, app_url, settled):
     assert [re.sub("[\u2068\u2069]", "", label) for label in labels] == ["我", "喜欢", "吃", "苹果", "</s>"]
 
 
+def test_what_is_typed_stays_though_the_line_is_slow(page, slow_line, settled):
+    """The click on the button is sent before the browser has heard of what became of the sentence."""
+    visit(page, slow_line.url, settled, text=SENTENCE)
+    slow_line.seconds = 1.0
+    box = page.get_by_label("Sentence")
+    box.fill("他打开了门")
+    box.blur()
+    page.wait_for_timeout(500)  # the app has run with the new sentence, its answer is on the way
+    page.get_by_role("button", name="Look inside").click()
+    page.wait_for_timeout(2_500)  # both answers have come
+    slow_line.seconds = 0.0
+    settled(page)
+    assert box.input_value() == "他打开了门"
+    page.wait_for_function("text => new URLSearchParams(location.search).get('text') === text", arg="他打开了门")
+
+
 def test_the_keyboard_alone_opens_a_head(page, app_url, settled):
     visit(page, app_url, settled, text=SENTENCE)
     painted(page)
