@@ -1,8 +1,9 @@
 """The running app and a Chromium to drive it with.
 
 `app` starts the real app as a person would, on a free port, with an empty
-models folder; `slow_line` leads to it over a line that can be held back; `page` is a fresh browser context whose test fails on any request
-to another host and on any console error. Knows nothing of what the pages show.
+models folder; `slow_line` leads to it over a line that can be held back; `page`
+is a fresh browser context whose test fails on any request to another host and
+on any console error. Knows nothing of what the pages show.
 """
 
 from __future__ import annotations
