@@ -5,6 +5,8 @@ It shows the engine's arithmetic and its measurement side by side; it computes n
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import streamlit as st
 
@@ -161,13 +163,14 @@ def _cache_terms(question: Question) -> str:
     shape, setting = question.shape, question.setting
     numbers = f"({shape.latent})" if shape.latent else f"(2 · {shape.n_kv_heads} · {shape.d_head})"
     sequences = setting.batch * setting.beams
-    kept = kv_budget.tokens_kept(shape, question.n_tokens, setting)
+    size, quantised = setting.dtype_bytes, setting.kind in ("int8", "int4")
+    kept = kv_budget.tokens_kept(shape, question.n_tokens, setting).tolist()
+    whole = kv_memory.whole_tokens(shape, question.n_tokens).tolist() if quantised else [0] * shape.n_layers
     terms = []
-    for slots in sorted({int(slots) for slots in kept}, reverse=True):
-        tokens = f"{size} · {slots:,}" if (size := setting.dtype_bytes) and setting.kind not in ("int8", "int4") else (
-            f"({max(0, slots - kv_memory.RESIDUAL_TOKENS):,} · ({setting.kind[3:]}/8 + 2 · {size}/"
-            f"{kv_memory.GROUP_SIZE}) + {min(slots, kv_memory.RESIDUAL_TOKENS)} · {size})")
-        terms.append(f"{int((kept == slots).sum())} · {numbers} · {tokens} · {sequences}")
+    for (slots, plain), n_layers in sorted(Counter(zip(kept, whole)).items(), reverse=True):
+        tokens = f"{size} · {slots:,}" if not quantised else (
+            f"({slots - plain:,} · ({setting.kind[3:]}/8 + 2 · {size}/{kv_memory.GROUP_SIZE}) + {plain} · {size})")
+        terms.append(f"{n_layers} · {numbers} · {tokens} · {sequences}")
     return " + ".join(terms)
 
 
