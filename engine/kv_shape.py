@@ -215,6 +215,16 @@ def quantised_layer_bytes(shape: KVShape, n_tokens: int, *, bits: Literal[8, 4],
     return each * batch
 
 
+def calculated_only(shape: KVShape, kind: CacheKind) -> bool:
+    """Whether transformers makes no cache of this `kind` for such a model, so that no real one bears the formula out.
+
+    Its quantised caches refuse sliding windows, its paged one stores no latent, and neither takes a source.
+    """
+    if kind in ("int8", "int4"):
+        return bool(shape.windows) or shape.cross
+    return kind == "paged" and (bool(shape.latent) or shape.cross)
+
+
 def kind_layer_bytes(shape: KVShape, n_tokens: int, *, kind: CacheKind, dtype_bytes: int = 2, batch: int = 1,
                      block_size: int = BLOCK_SIZE, capacity: int = 0, source_tokens: int | None = None) -> np.ndarray:
     """Bytes that each layer holds under one `kind` of cache: (n_layers,) int64.

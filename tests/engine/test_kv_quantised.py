@@ -14,10 +14,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from transformers.cache_utils import Cache, QuantizedLayer
+from transformers.cache_utils import Cache, QuantizedCache, QuantizedLayer
 
-from engine import kv_memory
-from engine.kv_memory import KVShape
+from engine import kv_config, kv_memory
+from engine.kv_memory import PRESETS, KVShape
 from tests.engine import tiny
 
 SHAPE = KVShape(n_layers=1, n_kv_heads=4, d_head=64)
@@ -118,3 +118,33 @@ def test_a_source_is_coded_at_once():
     own = kv_memory.quantised_layer_bytes(SHAPE, 200, bits=8)
     source = kv_memory.quantised_layer_bytes(SHAPE, 900, bits=8, residual_tokens=1)
     assert kv_memory.quantised_layer_bytes(shape, 200, bits=8, source_tokens=900) == own + source
+
+
+def test_eight_bit_floats_are_numbers_of_one_byte():
+    """transformers' own FP8 cache: no groups and nothing left whole; beside the numbers a float32 scale each for keys
+    and values, 8 bytes in a layer, which the formula leaves out."""
+    model = tiny.model("llama")
+    cache = QuantizedCache("fp8", model.config)
+    with torch.inference_mode():
+        model(torch.arange(9).repeat(2, 1) + 5, past_key_values=cache, use_cache=True)
+        model(torch.tensor([[5], [6]]), past_key_values=cache, use_cache=True)
+    expected = kv_memory.layer_bytes(kv_memory.shape_of(model.config), 10, dtype_bytes=1, batch=2)
+    assert [held(layer) - 8 for layer in cache.layers] == expected.tolist()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_transformers_quantises_no_windows(name):
+    shape, config = PRESETS[name], kv_config.of_config(name)
+    if kv_memory.calculated_only(shape, "int4") and not shape.cross:
+        with pytest.raises(ValueError, match="only full attention layers"):
+            QuantizedCache("fp8", config)
+    else:
+        assert len(QuantizedCache("fp8", config).layers) == config.num_hidden_layers
+
+
+@pytest.mark.parametrize("kind", ["t5", "marian"])
+def test_transformers_quantises_no_encoder_decoder(kind):
+    model = tiny.model(kind)
+    assert kv_memory.calculated_only(kv_memory.shape_of(model.config), "int4")
+    with pytest.raises(ValueError, match="does not support the quantized cache"):
+        model.generate(torch.arange(5)[None] + 5, cache_implementation="quantized", max_new_tokens=2)
