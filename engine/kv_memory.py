@@ -22,12 +22,15 @@ from engine.kv_shape import (
     CacheKind,
     KVShape,
     cache_bytes,
+    calculated_only,
     layer_bytes,
     quantised_layer_bytes,
+    whole_tokens,
 )
 
 __all__ = [
     "BLOCK_SIZE", "CONFIGS", "GROUP_SIZE", "KINDS", "PARTS", "PRESETS", "REASONS", "RESIDUAL_TOKENS", "Bytes",
-    "CacheKind", "KVShape", "Measured", "Need", "Setting", "cache_bytes", "cache_bytes_of", "count_parameters",
-    "layer_bytes", "longest", "measure", "need", "parse", "quantised_layer_bytes", "shape_of", "variants",
+    "CacheKind", "KVShape", "Measured", "Need", "Setting", "cache_bytes", "cache_bytes_of", "calculated_only",
+    "count_parameters", "layer_bytes", "longest", "measure", "need", "parse", "quantised_layer_bytes", "shape_of",
+    "variants", "whole_tokens",
 ]

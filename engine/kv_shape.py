@@ -23,8 +23,8 @@ WindowSlots = Literal["full", "hf"]
 CacheKind = Literal["dynamic", "static", "paged", "int8", "int4"]
 KINDS: tuple[CacheKind, ...] = ("dynamic", "static", "paged", "int8", "int4")
 
-#: Numbers that share one scale and one zero point in a quantised cache, and tokens that it keeps unquantised at most:
-#: the defaults of transformers' QuantizedCache, after KIVI (Liu et al. 2024).
+#: Numbers that share one scale and one zero point in a quantised cache, and new tokens at whose number it codes all
+#: anew: the defaults of transformers' QuantizedCache, after KIVI (Liu et al. 2024).
 GROUP_SIZE, RESIDUAL_TOKENS = 64, 128
 #: Tokens in a block of a paged cache: vLLM's default (Kwon et al. 2023, §4).
 BLOCK_SIZE = 16
@@ -176,24 +176,53 @@ def cache_bytes(shape: KVShape, n_tokens: int, *, dtype_bytes: int = 2, batch: i
     return batch * sum(one.tolist())  # Python's integers, which do not overflow
 
 
+def whole_tokens(shape: KVShape, n_tokens: int, *, residual_tokens: int = RESIDUAL_TOKENS) -> np.ndarray:
+    """The most of `n_tokens` tokens that each layer of a quantised cache holds at full width: (n_layers,) int64.
+
+    transformers' QuantizedLayer codes what it is first given at once, be it a
+    single token. Later tokens stay whole until they are `residual_tokens`;
+    that one is coded with all before it and none is left whole.
+    """
+    return np.clip(layer_slots(shape, n_tokens) - 1, 0, residual_tokens - 1)
+
+
 def quantised_layer_bytes(shape: KVShape, n_tokens: int, *, bits: Literal[8, 4], dtype_bytes: int = 2, batch: int = 1,
                           group_size: int = GROUP_SIZE, residual_tokens: int = RESIDUAL_TOKENS,
                           source_tokens: int | None = None) -> np.ndarray:
-    """Bytes that each layer of a quantised cache holds at most: (n_layers,) int64.
+    """Bytes that each layer of a quantised cache holds at most between two steps: (n_layers,) int64.
 
     Codes of `bits` bits; one scale and one zero point, each of `dtype_bytes`,
-    for every `group_size` numbers of a sequence; the newest `residual_tokens` at full width,
-    which is the most the residual window holds before it is quantised too.
+    for every `group_size` numbers of a sequence; `whole_tokens` at full width.
+    That is what transformers' QuantizedCache holds with HQQ (8 and 4 bits) and
+    with Quanto (4 bits; an odd number of groups there takes `group_size`/2
+    bytes more). Both refuse numbers that do not divide into groups; here the
+    last group is short. A step also unpacks each layer in turn to full width,
+    which is not counted.
+
+    Args:
+        source_tokens: of an encoder–decoder's source, which is coded at once; by default as many as `n_tokens`.
+
+    The others as `cache_bytes`. Raises InvalidPrompt for more bytes in a layer than int64 counts.
     """
-    slots = layer_slots(shape, n_tokens)
+    whole = whole_tokens(shape, n_tokens, residual_tokens=residual_tokens)
+    coded = layer_slots(shape, n_tokens) - whole
     if shape.cross:
-        slots = slots + (n_tokens if source_tokens is None else source_tokens)
-    residual = np.minimum(slots, residual_tokens)
-    coded = (slots - residual) * shape.numbers
+        coded = coded + (n_tokens if source_tokens is None else source_tokens)
+    coded = coded * shape.numbers
     groups = -(-coded // group_size)
-    each = -(-coded * bits // 8) + groups * (2 * dtype_bytes) + residual * (shape.numbers * dtype_bytes)
+    each = -(-coded * bits // 8) + groups * (2 * dtype_bytes) + whole * (shape.numbers * dtype_bytes)
     amount(int(each.max()) * batch, what="bytes of a layer", most=_MOST_BYTES)
     return each * batch
+
+
+def calculated_only(shape: KVShape, kind: CacheKind) -> bool:
+    """Whether transformers makes no cache of this `kind` for such a model, so that no real one bears the formula out.
+
+    Its quantised caches refuse sliding windows, its paged one stores no latent, and neither takes a source.
+    """
+    if kind in ("int8", "int4"):
+        return bool(shape.windows) or shape.cross
+    return kind == "paged" and (bool(shape.latent) or shape.cross)
 
 
 def kind_layer_bytes(shape: KVShape, n_tokens: int, *, kind: CacheKind, dtype_bytes: int = 2, batch: int = 1,

@@ -5,6 +5,8 @@ It shows the engine's arithmetic and its measurement side by side; it computes n
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import streamlit as st
 
@@ -161,13 +163,14 @@ def _cache_terms(question: Question) -> str:
     shape, setting = question.shape, question.setting
     numbers = f"({shape.latent})" if shape.latent else f"(2 · {shape.n_kv_heads} · {shape.d_head})"
     sequences = setting.batch * setting.beams
-    kept = kv_budget.tokens_kept(shape, question.n_tokens, setting)
+    size, quantised = setting.dtype_bytes, setting.kind in ("int8", "int4")
+    kept = kv_budget.tokens_kept(shape, question.n_tokens, setting).tolist()
+    whole = kv_memory.whole_tokens(shape, question.n_tokens).tolist() if quantised else [0] * shape.n_layers
     terms = []
-    for slots in sorted({int(slots) for slots in kept}, reverse=True):
-        tokens = f"{size} · {slots:,}" if (size := setting.dtype_bytes) and setting.kind not in ("int8", "int4") else (
-            f"({max(0, slots - kv_memory.RESIDUAL_TOKENS):,} · ({setting.kind[3:]}/8 + 2 · {size}/"
-            f"{kv_memory.GROUP_SIZE}) + {min(slots, kv_memory.RESIDUAL_TOKENS)} · {size})")
-        terms.append(f"{int((kept == slots).sum())} · {numbers} · {tokens} · {sequences}")
+    for (slots, plain), n_layers in sorted(Counter(zip(kept, whole)).items(), reverse=True):
+        tokens = f"{size} · {slots:,}" if not quantised else (
+            f"({slots - plain:,} · ({setting.kind[3:]}/8 + 2 · {size}/{kv_memory.GROUP_SIZE}) + {plain} · {size})")
+        terms.append(f"{n_layers} · {numbers} · {tokens} · {sequences}")
     return " + ".join(terms)
 
 
@@ -185,11 +188,16 @@ def _notes(question: Question, _: Translate) -> list[str]:
         notes.append(_("transformers stores all {heads} heads of this model, {times} times as much.").format(
             heads=shape.stored_kv_heads, times=shape.stored_kv_heads // shape.n_kv_heads))
     if setting.kind in ("int8", "int4"):
-        notes.append(_("Quantised: {group} numbers share a scale and a zero point; up to {residual} tokens stay whole."
-                       ).format(group=kv_memory.GROUP_SIZE, residual=kv_memory.RESIDUAL_TOKENS))
+        notes.append(_("Quantised: {group} numbers share a scale and a zero point. A prompt is coded at once; up to "
+                       "{residual} newer tokens stay whole until everything is coded anew. This is the most it holds; "
+                       "each step unpacks one layer at a time on top.").format(
+            group=kv_memory.GROUP_SIZE, residual=kv_memory.RESIDUAL_TOKENS - 1))
     if setting.kind == "paged":
-        notes.append(_("Paged: each sequence is rounded up to whole blocks of {block} tokens.").format(
+        notes.append(_("Paged: each sequence is rounded up to whole blocks of {block} tokens. Blocks that sequences "
+                       "share are counted for each; the pool they come from is reserved in advance.").format(
             block=setting.block_size))
+    if kv_memory.calculated_only(shape, setting.kind):
+        notes.append(_("transformers has no such cache for this model: calculated only."))
     notes.append(_("Activations, the allocator's reserve and the driver come on top."))
     return notes
 
@@ -200,9 +208,12 @@ def _weigh(question: Question, _: Translate) -> None:
     kind = "static" if question.setting.kind == "static" else "dynamic"
     asked = (str(question.config), question.n_tokens, kind, question.setting)
     st.subheader(_("Measured, not believed"))
-    st.caption(_("The whole model is built at full size on a device without memory, it fills a real {kind} of "
-                 "transformers, and its bytes are read off.").format(
-        kind="StaticCache" if kind == "static" else "DynamicCache"))
+    what = [_("The whole model is built at full size on a device without memory, it fills a real {kind} of "
+              "transformers, and its bytes are read off.").format(
+        kind="StaticCache" if kind == "static" else "DynamicCache")]
+    if question.setting.kind not in ("static", "dynamic"):
+        what.append(_("What is weighed is the growing cache, without blocks or codes."))
+    st.caption(joined(*what))
     if st.button(_("Build it and weigh its cache"), key="kv-weigh", icon=":material/scale:"):
         with st.spinner(_("Building")):
             state["kv-weighed"] = (asked, kv_memory.measure(

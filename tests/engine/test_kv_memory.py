@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from transformers.cache_utils import DynamicCache, EncoderDecoderCache, QuantizedLayer, StaticCache
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache, StaticCache
 
 from engine import errors, kv_measure, kv_memory
 from engine.kv_memory import CONFIGS, PRESETS, KVShape, cache_bytes
@@ -225,39 +225,6 @@ def test_a_slice_pins_the_prompt_until_the_next_step():
     step, token = kv_memory.cache_bytes_of(cache), 2 * 2 * 8 * 4
     assert (prompt.logical == 3 * token).all() and (prompt.storage == 9 * token).all()
     assert (step.logical == 3 * token).all() and (step.storage == 4 * token).all()
-
-
-class _Codes(QuantizedLayer):
-    """transformers' quantised layer over a plain group-wise code: a scale and a zero point a group, in float16."""
-
-    def _quantize(self, tensor, axis):
-        groups = tensor.reshape(-1, self.q_group_size).float()
-        low, high = groups.amin(1, keepdim=True), groups.amax(1, keepdim=True)
-        scale = ((high - low) / (2**self.nbits - 1)).clamp(min=1e-6)
-        codes = ((groups - low) / scale).round().to(torch.uint8).flatten()
-        if self.nbits == 4:
-            codes = codes[::2] * 16 + codes[1::2]
-        return codes, scale.half(), low.half(), tensor.shape
-
-    def _dequantize(self, packed):
-        codes, scale, low, shape = packed
-        if self.nbits == 4:
-            codes = torch.stack([codes // 16, codes % 16], 1).flatten()
-        groups = codes.float().reshape(-1, self.q_group_size)
-        return (groups * scale.float() + low.float()).reshape(shape).half()
-
-
-@pytest.mark.parametrize("bits", [8, 4])
-def test_quantised_bytes_against_a_real_quantised_layer(bits):
-    layer = _Codes(nbits=bits, q_group_size=64, residual_length=128)
-    layer.update(torch.randn(2, 4, 200, 64).half(), torch.randn(2, 4, 200, 64).half())
-    for _ in range(127):  # the residual window fills to the most it holds
-        layer.update(torch.randn(2, 4, 1, 64).half(), torch.randn(2, 4, 1, 64).half())
-    packed = [*layer._quantized_keys[:3], *layer._quantized_values[:3], layer.keys, layer.values]
-    held = sum(tensor.numel() * tensor.element_size() for tensor in packed)
-    found = kv_memory.quantised_layer_bytes(KVShape(1, 4, 64), 327, bits=bits, batch=2, residual_tokens=127)
-    assert held == found.sum()
-    assert bits / 16 < held / cache_bytes(KVShape(1, 4, 64), 327, batch=2) < 1
 
 
 # --- full size, on the meta device -----------------------------------------------------------------------------------
