@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import bare_layout, escape
+from pages.figures.frame import HALF_WIDTH, bare_layout, columns_of, escape
 
 #: One colour for one thing, in every picture of this page; apart for readers who confuse red and green.
 COLOURS = {
@@ -224,11 +224,12 @@ def variants(names: Sequence[str], values: np.ndarray, *, own: int, theme: palet
         marker={"color": [colour if index == own else _faint(colour) for index in place],
                 "line": {"width": 1, "color": colour}},
     ))
+    room = HALF_WIDTH * max(map(columns_of, names), default=0) + 12
     figure.update_layout(
-        **bare_layout(title="", theme=theme) | {"margin": {"l": 8, "r": 70, "t": 8, "b": 8}},
+        **bare_layout(title="", theme=theme) | {"margin": {"l": room, "r": 70, "t": 8, "b": 8}},
         height=24 + 38 * len(names),
         xaxis={"visible": False, "range": [0, max(float(values.max(initial=0)), 1.0) * 1.08], "fixedrange": True},
-        yaxis={"range": [len(names) - 0.4, -0.6], "tickmode": "array", "tickvals": place, "automargin": True,
+        yaxis={"range": [len(names) - 0.4, -0.6], "tickmode": "array", "tickvals": place, "automargin": False,
                "ticktext": [escape(name) for name in names], "showgrid": False, "zeroline": False, "fixedrange": True},
     )
     return figure
@@ -245,13 +246,14 @@ def _names(values: np.ndarray) -> list[str]:
 
 
 def _layout(figure: go.Figure, *, x: str, most: float | None, theme: palette.Theme, room: float = 1.05) -> None:
-    axis = {"gridcolor": _GRID[theme], "zeroline": False, "automargin": True}
+    # Margins of our own: `automargin` draws a figure twice.
+    axis = {"gridcolor": _GRID[theme], "zeroline": False, "automargin": False}
     y = {**axis, "rangemode": "tozero"}
     if most is not None:
         places, names = byte_ticks(most)
         y |= {"tickmode": "array", "tickvals": places, "ticktext": names, "range": [0, max(most * room, 1.0)]}
     figure.update_layout(
-        **bare_layout(title="", theme=theme) | {"margin": {"l": 8, "r": 16, "t": 40, "b": 8}, "showlegend": True},
+        **bare_layout(title="", theme=theme) | {"margin": {"l": 84, "r": 16, "t": 40, "b": 48}, "showlegend": True},
         height=HEIGHT, hovermode="x unified", yaxis=y,
         xaxis={**axis, "title": {"text": escape(x), "standoff": 8, "font": {"size": 13}}, "tickformat": ",d"},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
