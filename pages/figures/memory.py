@@ -224,13 +224,14 @@ def variants(names: Sequence[str], values: np.ndarray, *, own: int, theme: palet
         marker={"color": [colour if index == own else _faint(colour) for index in place],
                 "line": {"width": 1, "color": colour}},
     ))
-    room = HALF_WIDTH * max(map(columns_of, names), default=0) + 12
+    room = HALF_WIDTH * max(map(columns_of, names), default=0) + 16
     figure.update_layout(
         **bare_layout(title="", theme=theme) | {"margin": {"l": room, "r": 70, "t": 8, "b": 8}},
         height=24 + 38 * len(names),
         xaxis={"visible": False, "range": [0, max(float(values.max(initial=0)), 1.0) * 1.08], "fixedrange": True},
         yaxis={"range": [len(names) - 0.4, -0.6], "tickmode": "array", "tickvals": place, "automargin": False,
-               "ticktext": [escape(name) for name in names], "showgrid": False, "zeroline": False, "fixedrange": True},
+               "ticktext": [escape(name) for name in names], "ticklabelstandoff": 4, "showgrid": False,
+               "zeroline": False, "fixedrange": True},
     )
     return figure
 
@@ -247,7 +248,7 @@ def _names(values: np.ndarray) -> list[str]:
 
 def _layout(figure: go.Figure, *, x: str, most: float | None, theme: palette.Theme, room: float = 1.05) -> None:
     # Margins of our own: `automargin` draws a figure twice.
-    axis = {"gridcolor": _GRID[theme], "zeroline": False, "automargin": False}
+    axis = {"gridcolor": _GRID[theme], "zeroline": False, "automargin": False, "ticklabelstandoff": 4}
     y = {**axis, "rangemode": "tozero"}
     if most is not None:
         places, names = byte_ticks(most)

@@ -26,6 +26,8 @@ LINES = {
 }
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 GREY = {"light": "#8a919e", "dark": "#8b93a1"}
+#: Of our own: `automargin` draws a figure twice, and a colour bar is placed before Plotly has measured them.
+_TABLE_MARGIN = {"l": 60, "r": 12, "t": 48, "b": BAR, "pad": 0}
 
 
 def table(values: np.ndarray, *, texts: Mapping[str, str], row: int | None = None, column: int | None = None,
@@ -61,13 +63,12 @@ def table(values: np.ndarray, *, texts: Mapping[str, str], row: int | None = Non
             marker={"color": np.zeros(1), "cmin": -limit, "cmax": limit, "showscale": True, "colorscale": scale,
                     "colorbar": bar},
         ))
-    figure.update_layout(**bare_layout(title="", theme=theme), height=HEIGHT + 40)
+    figure.update_layout(**bare_layout(title="", theme=theme) | {"margin": _TABLE_MARGIN}, height=HEIGHT + 40)
     figure.update_xaxes(range=[-0.5, d - 0.5], showgrid=False, zeroline=False, side="top", constrain="range",
-                        title=_named(texts["dimension"]), automargin=True)
+                        title=_named(texts["dimension"]), automargin=False)
     # An image asks for square pixels; a table is as wide as the page.
     figure.update_yaxes(range=[n - 0.5, -0.5], showgrid=False, zeroline=False, title=_named(texts["position"]),
-                        scaleanchor=False,
-                        automargin=True)
+                        scaleanchor=False, automargin=False)
     line = {"color": palette.ACCENT[theme], "width": 1.5}
     if row is not None:
         figure.add_shape(type="rect", x0=-0.5, x1=d - 0.5, y0=row - 0.5, y1=row + 0.5, line=line)
@@ -192,9 +193,7 @@ def grid(values: np.ndarray, *, texts: Mapping[str, str], theme: palette.Theme =
         colorscale=[[float(step), colour] for step, colour in zip(steps, colours, strict=True)],
         hovertemplate=f"{escape(texts['query'])} %{{y}} → {escape(texts['key'])} %{{x}}<br>"
                       f"{escape(texts['value'])} %{{z:.4g}}<extra></extra>"))
-    # Fixed, since the colour bar is placed before Plotly has measured margins of its own; to the left, above the bar.
-    margin = {"l": 60, "r": 12, "t": 48, "b": BAR, "pad": 0}
-    figure.update_layout(**bare_layout(title="", theme=theme) | {"margin": margin}, height=HEIGHT + 40)
+    figure.update_layout(**bare_layout(title="", theme=theme) | {"margin": _TABLE_MARGIN}, height=HEIGHT + 40)
     figure.update_xaxes(side="top", showgrid=False, zeroline=False, title=_named(texts["key"]),
                         constrain="domain", constraintoward="left", automargin=False)
     figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False, title=_named(texts["query"]),
@@ -206,9 +205,9 @@ def grid(values: np.ndarray, *, texts: Mapping[str, str], theme: palette.Theme =
 
 def _plain_axes(figure: go.Figure, x_name: str, y_name: str, theme: palette.Theme) -> None:
     figure.update_layout(
-        **{**bare_layout(title="", theme=theme), "margin": {"l": 8, "r": 12, "t": 26, "b": 8}}, height=HEIGHT,
+        **{**bare_layout(title="", theme=theme), "margin": {"l": 72, "r": 12, "t": 26, "b": 48}}, height=HEIGHT,
         legend={"orientation": "h", "y": -0.34, "yanchor": "top", "x": 0, "xanchor": "left"})
-    axis = {"gridcolor": "rgba(128,128,128,0.22)", "zeroline": False, "automargin": True}
+    axis = {"gridcolor": "rgba(128,128,128,0.22)", "zeroline": False, "automargin": False, "ticklabelstandoff": 4}
     figure.update_xaxes(title=_named(x_name), **axis)
     figure.update_yaxes(title={**_named(y_name), "standoff": 14}, **axis)
 
