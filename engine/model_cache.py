@@ -78,8 +78,9 @@ class ModelCache(Generic[T]):
             with slot.loading:
                 if slot.loaded is None:
                     slot.loaded = self._load(load)
-                    self._drop_idle(down_to=self._budget)
-                    _collect_and_freeze()
+                    if self._drop_idle(down_to=self._budget):
+                        _collect()
+                    _freeze()
             yield slot.loaded
         finally:
             self._leave(name, slot)
@@ -131,14 +132,13 @@ class ModelCache(Generic[T]):
             )
 
 
-def _collect_and_freeze() -> None:
-    """Free what is gone, and take what is left out of the collector's sight.
+def _freeze() -> None:
+    """Take what there is out of the collector's sight, but for the garbage since the last time.
 
     The page server collects garbage after every run, which would walk every
-    loaded model each time.
+    loaded model each time. What lies out of sight is walked when a model goes.
     """
     with _COLLECTING:
-        gc.unfreeze()
         gc.collect()
         gc.freeze()
 

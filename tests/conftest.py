@@ -6,7 +6,9 @@ with a Python that has only torch, transformers and pytest.
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 seconds = GPU_TEST_SECONDS if item.get_closest_marker("gpu") else TEST_SECONDS
                 item.add_marker(pytest.mark.timeout(seconds))
     items.sort(key=lambda item: "browser" in item.path.relative_to(ROOT).parts)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def thaw() -> Iterator[None]:
+    """Lets the engines of a file go: an engine takes what it has loaded out of the collector's sight."""
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -204,7 +204,7 @@ def test_a_slow_load_does_not_hold_up_another_model():
 def test_many_sessions_never_pass_the_budget_when_idle(monkeypatch):
     # Walking every object of a process with torch in it, a hundred times over, would be all that is measured here.
     monkeypatch.setattr(model_cache, "_collect", lambda: None)
-    monkeypatch.setattr(model_cache, "_collect_and_freeze", lambda: None)
+    monkeypatch.setattr(model_cache, "_freeze", lambda: None)
     cache, faults = ModelCache(25), []
 
     def session(seed: int) -> None:
