@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from pages.figures import palette
 from pages.figures.evidence import GREY, SECOND, order_heads
-from pages.figures.frame import bare_layout, colour_bar, escape
+from pages.figures.frame import PLAIN_AXIS, bare_layout, colour_bar, escape
 
 _HEIGHT = 430
 _LEGEND = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "font": {"size": 12},
@@ -81,7 +81,7 @@ def losses(*, hide: np.ndarray, hide_control: np.ndarray, cut: np.ndarray, cut_c
 
 
 def _layout(figure: go.Figure, steps: Sequence[str], name: str, theme: palette.Theme) -> None:
-    axis = {"fixedrange": True, "automargin": False, "zeroline": False}
+    axis = {**PLAIN_AXIS, "fixedrange": True}
     figure.update_layout(
         **bare_layout(title="", theme=theme) | {"height": _HEIGHT},
         xaxis={**axis, "showgrid": False, "tickmode": "array", "tickvals": np.arange(len(steps)), "tickangle": 0,

@@ -27,6 +27,9 @@ SMALL_PICTURE = 300
 PICTURE = 560
 #: Height of the colour bar with its ticks and name, in pixels.
 BAR = 60
+#: Of an axis in a figure with margins of its own: Plotly need not measure the labels, neither to make room for them,
+#: which draws the figure twice, nor to hide those that stick out. A third of the time of a small figure.
+PLAIN_AXIS = {"automargin": False, "ticklabeloverflow": "allow", "zeroline": False}
 
 
 def escape(text: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import HALF_WIDTH, bare_layout, columns_of, escape
+from pages.figures.frame import HALF_WIDTH, PLAIN_AXIS, bare_layout, columns_of, escape
 
 #: One colour for one thing, in every picture of this page; apart for readers who confuse red and green.
 COLOURS = {
@@ -229,9 +229,9 @@ def variants(names: Sequence[str], values: np.ndarray, *, own: int, theme: palet
         **bare_layout(title="", theme=theme) | {"margin": {"l": room, "r": 70, "t": 8, "b": 8}},
         height=24 + 38 * len(names),
         xaxis={"visible": False, "range": [0, max(float(values.max(initial=0)), 1.0) * 1.08], "fixedrange": True},
-        yaxis={"range": [len(names) - 0.4, -0.6], "tickmode": "array", "tickvals": place, "automargin": False,
+        yaxis={**PLAIN_AXIS, "range": [len(names) - 0.4, -0.6], "tickmode": "array", "tickvals": place,
                "ticktext": [escape(name) for name in names], "ticklabelstandoff": 4, "showgrid": False,
-               "zeroline": False, "fixedrange": True},
+               "fixedrange": True},
     )
     return figure
 
@@ -247,8 +247,7 @@ def _names(values: np.ndarray) -> list[str]:
 
 
 def _layout(figure: go.Figure, *, x: str, most: float | None, theme: palette.Theme, room: float = 1.05) -> None:
-    # Margins of our own: `automargin` draws a figure twice.
-    axis = {"gridcolor": _GRID[theme], "zeroline": False, "automargin": False, "ticklabelstandoff": 4}
+    axis = {**PLAIN_AXIS, "gridcolor": _GRID[theme], "ticklabelstandoff": 4}
     y = {**axis, "rangemode": "tozero"}
     if most is not None:
         places, names = byte_ticks(most)

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import bare_layout, colour_bar, escape, isolate, shorten, token_margins
+from pages.figures.frame import PLAIN_AXIS, bare_layout, colour_bar, escape, isolate, shorten, token_margins
 from pages.figures.positions import GREY, LINES, lines
 
 #: Height in pixels of a token's row, and of a chart.
@@ -175,9 +175,9 @@ def _few_decades(figure: go.Figure, series: Mapping[str, np.ndarray]) -> None:
 
 def _chart(x_name: str, y_name: str, theme: palette.Theme, *, x_axis: Mapping[str, object] | None = None,
            y_axis: Mapping[str, object] | None = None) -> dict[str, object]:
-    axis = {"gridcolor": "rgba(128,128,128,0.22)", "zeroline": False, "automargin": True}
+    axis = {**PLAIN_AXIS, "gridcolor": "rgba(128,128,128,0.22)", "ticklabelstandoff": 4}
     return bare_layout(title="", theme=theme) | {
-        "margin": {"l": 8, "r": 12, "t": 26, "b": 8}, "height": CHART, "showlegend": True,
+        "margin": {"l": 72, "r": 12, "t": 26, "b": 48}, "height": CHART, "showlegend": True,
         "legend": {"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0, "xanchor": "left"},
         "xaxis": axis | {"title": {"text": escape(x_name), "font": {"size": 13}}} | dict(x_axis or {}),
         "yaxis": axis | {"title": {"text": escape(y_name), "font": {"size": 13}}} | dict(y_axis or {}),

@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette, png
-from pages.figures.frame import BAR, bare_layout, colour_bar, escape
+from pages.figures.frame import BAR, PLAIN_AXIS, bare_layout, colour_bar, escape
 
 #: Cells up to which every cell can be pointed at; above it the table is one picture.
 POINTED_CELLS = 6_000
@@ -26,7 +26,7 @@ LINES = {
 }
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 GREY = {"light": "#8a919e", "dark": "#8b93a1"}
-#: Of our own: `automargin` draws a figure twice, and a colour bar is placed before Plotly has measured them.
+#: Fixed also because a colour bar is placed before Plotly has measured margins of its own.
 _TABLE_MARGIN = {"l": 60, "r": 12, "t": 48, "b": BAR, "pad": 0}
 
 
@@ -64,11 +64,11 @@ def table(values: np.ndarray, *, texts: Mapping[str, str], row: int | None = Non
                     "colorbar": bar},
         ))
     figure.update_layout(**bare_layout(title="", theme=theme) | {"margin": _TABLE_MARGIN}, height=HEIGHT + 40)
-    figure.update_xaxes(range=[-0.5, d - 0.5], showgrid=False, zeroline=False, side="top", constrain="range",
-                        title=_named(texts["dimension"]), automargin=False)
+    figure.update_xaxes(**PLAIN_AXIS, range=[-0.5, d - 0.5], showgrid=False, side="top", constrain="range",
+                        title=_named(texts["dimension"]))
     # An image asks for square pixels; a table is as wide as the page.
-    figure.update_yaxes(range=[n - 0.5, -0.5], showgrid=False, zeroline=False, title=_named(texts["position"]),
-                        scaleanchor=False, automargin=False)
+    figure.update_yaxes(**PLAIN_AXIS, range=[n - 0.5, -0.5], showgrid=False, title=_named(texts["position"]),
+                        scaleanchor=False)
     line = {"color": palette.ACCENT[theme], "width": 1.5}
     if row is not None:
         figure.add_shape(type="rect", x0=-0.5, x1=d - 0.5, y0=row - 0.5, y1=row + 0.5, line=line)
@@ -194,10 +194,10 @@ def grid(values: np.ndarray, *, texts: Mapping[str, str], theme: palette.Theme =
         hovertemplate=f"{escape(texts['query'])} %{{y}} → {escape(texts['key'])} %{{x}}<br>"
                       f"{escape(texts['value'])} %{{z:.4g}}<extra></extra>"))
     figure.update_layout(**bare_layout(title="", theme=theme) | {"margin": _TABLE_MARGIN}, height=HEIGHT + 40)
-    figure.update_xaxes(side="top", showgrid=False, zeroline=False, title=_named(texts["key"]),
-                        constrain="domain", constraintoward="left", automargin=False)
-    figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False, title=_named(texts["query"]),
-                        scaleanchor="x", constrain="domain", constraintoward="bottom", automargin=False)
+    figure.update_xaxes(**PLAIN_AXIS, side="top", showgrid=False, title=_named(texts["key"]), constrain="domain",
+                        constraintoward="left")
+    figure.update_yaxes(**PLAIN_AXIS, autorange="reversed", showgrid=False, title=_named(texts["query"]),
+                        scaleanchor="x", constrain="domain", constraintoward="bottom")
     if np.isnan(values).any():
         figure.update_layout(plot_bgcolor=palette.MASKED[theme])
     return figure
@@ -207,7 +207,7 @@ def _plain_axes(figure: go.Figure, x_name: str, y_name: str, theme: palette.Them
     figure.update_layout(
         **{**bare_layout(title="", theme=theme), "margin": {"l": 72, "r": 12, "t": 26, "b": 48}}, height=HEIGHT,
         legend={"orientation": "h", "y": -0.34, "yanchor": "top", "x": 0, "xanchor": "left"})
-    axis = {"gridcolor": "rgba(128,128,128,0.22)", "zeroline": False, "automargin": False, "ticklabelstandoff": 4}
+    axis = {**PLAIN_AXIS, "gridcolor": "rgba(128,128,128,0.22)", "ticklabelstandoff": 4}
     figure.update_xaxes(title=_named(x_name), **axis)
     figure.update_yaxes(title={**_named(y_name), "standoff": 14}, **axis)
 

@@ -17,7 +17,7 @@ from plotly.subplots import make_subplots
 
 from pages.figures import palette
 from pages.figures.beside import Panel
-from pages.figures.frame import bare_layout, escape, isolate, shorten
+from pages.figures.frame import PLAIN_AXIS, bare_layout, escape, isolate, shorten
 
 State = Literal["without", "with", "chosen"]
 #: Told apart by hue for those who see it, by lightness and shape for those who don't (after Okabe and Ito 2008).
@@ -216,8 +216,7 @@ def grouped_bars(groups: Mapping[State, np.ndarray], *, names: Mapping[State, st
 
 def _layout(theme: palette.Theme, *, x: str, y: str, x_axis: dict | None = None, y_axis: dict | None = None) -> dict:
     """The layout in one piece: every later change of a figure costs as much as making it."""
-    # Margins of our own: `automargin`, which Plotly's template turns on, draws a figure twice.
-    axis = {"gridcolor": _RULE[theme], "zeroline": False, "fixedrange": True, "automargin": False}
+    axis = {**PLAIN_AXIS, "gridcolor": _RULE[theme], "fixedrange": True}
     return bare_layout(title="", theme=theme) | {
         "height": HEIGHT, "bargap": 0.12,
         "margin": {"l": 72 if y else 44, "r": 16, "t": 36, "b": 44 if x else 24, "pad": 4},
