@@ -327,7 +327,7 @@ class Progress:
         stage: "queued", "downloading", "loading", "probing", "writing" (the
             model produces its output), "capturing", or "done"; of evidence also
             "reference" (sentences measured), "cutting" (edited runs) and "replacing";
-            of emergence "learning" (snapshots).
+            of emergence "snapshots" (snapshots).
         done, total: bytes while downloading, tokens written, or what the stage counts; total 0 when unknown.
         output: the output so far, while writing.
     """

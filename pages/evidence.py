@@ -6,7 +6,7 @@ from engine import LocalEngine
 from pages.widgets import (
     banners,
     evidence_compare,
-    evidence_learning,
+    evidence_emergence,
     evidence_question,
     evidence_report,
     evidence_run,
@@ -41,7 +41,7 @@ def answer(engine: LocalEngine, question: Question, second: Question | None, spo
     with right:
         measure = evidence_view.choose_measure(evidence, _)
     evidence_view.show(evidence, measure=measure, theme=theme, _=_)
-    evidence_learning.offer(engine, question, evidence, language=spoken, theme=theme, _=_)
+    evidence_emergence.offer(engine, question, evidence, language=spoken, theme=theme, _=_)
     evidence_report.offer(evidence, other, measure=measure, language=spoken, theme=theme, _=_)
 
 

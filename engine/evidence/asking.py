@@ -79,7 +79,7 @@ class EvidenceMethods:
 
         Args:
             evidence: what `evidence` returned for a model with snapshots.
-            on_progress: called in the model's worker with Progress of the stage "learning" (snapshots) and "done".
+            on_progress: called in the model's worker with Progress of the stage "snapshots" (snapshots) and "done".
 
         Raises:
             InvalidPrompt: a model without snapshots.

@@ -43,7 +43,7 @@ def emergence(live: Live, trace: Trace, evidence: Evidence, *, folder: Path, rep
         live: the finished model, held by the caller.
         trace: its run, of which `evidence` was gathered.
         folder: the model's own, with `snapshots/index.json`.
-        report: receives Progress "learning": snapshots done, of how many.
+        report: receives Progress "snapshots": snapshots done, of how many.
 
     Raises:
         OverBudget: the runs would not fit.
@@ -55,7 +55,7 @@ def emergence(live: Live, trace: Trace, evidence: Evidence, *, folder: Path, rep
     snapshot = replace(live, model=copy.deepcopy(live.model))
     moments = []
     for done, entry in enumerate(index):
-        report(Progress("learning", done, len(index)))
+        report(Progress("snapshots", done, len(index)))
         _dress(snapshot, entry["step"], folder)
         moments.append(_moment(snapshot, question, target, evidence, entry, limits=limits))
     report(Progress("done"))

@@ -25,7 +25,7 @@ from pages.widgets.word_pair import Pair, clicked, word_pair
 PERMALINK = (
     "model", "text", "target", "query", "query_at", "key", "key_at", "query_in", "contrast", "output_word", "instead",
     "compare", "second", "second_query", "second_key", "second_contrast", "second_output_word",
-    "second_model", "measure", "learning",
+    "second_model", "measure", "snapshots",
 )
 _SPAN = re.compile(r"(\d{1,6})-(\d{1,6})")
 #: Commas and semicolons, the full-width ones and the enumeration comma too.

@@ -113,12 +113,12 @@ def run(engine: LocalEngine, question: Question, _: Translate) -> Evidence | Non
     return None
 
 
-def learn(engine: LocalEngine, question: Question, evidence: Evidence, _: Translate) -> Emergence | None:
+def emergence(engine: LocalEngine, question: Question, evidence: Evidence, _: Translate) -> Emergence | None:
     """When in the model's training `evidence`, that of `question`, emerged; as `run`."""
     place = st.empty()
     with banners.guard(_):
         try:
-            return _await((question, "learning"), lambda report: engine.start_emergence(evidence, on_progress=report),
+            return _await((question, "emergence"), lambda report: engine.start_emergence(evidence, on_progress=report),
                           place, _)
         finally:
             place.empty()
@@ -140,7 +140,7 @@ def _show(place, progress: Progress, _: Translate) -> None:
         "probing": _("Checking its maps against eager attention"),
         "reference": _("Reading the reference sentences, once for this model"),
         "cutting": _("Cutting edges and running again"), "replacing": _("Putting other words in B's place"),
-        "learning": _("Asking the snapshots"),
+        "snapshots": _("Asking the snapshots"),
         "done": _("Done"),
     }
     label = stages.get(progress.stage, progress.stage)

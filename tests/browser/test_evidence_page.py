@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from engine import LocalEngine, Prompt
-from pages.widgets import evidence_learning, evidence_texts, language
+from pages.widgets import evidence_emergence, evidence_texts, language
 from pages.widgets.evidence_texts import plain, signed
 from tests.engine import oracle, tiny
 
@@ -241,8 +241,8 @@ def test_the_snapshots_say_when_it_was_learnt(page, app_url, settled, engine):
     page.get_by_text("Ask the snapshots of its training").click()
     prompt = Prompt("zh-en", SENTENCE)
     found = engine.emergence(engine.evidence(prompt, "苹果", "吃", contrast="Apple"))
-    page.get_by_text(evidence_learning.headline(found, ENGLISH).replace("**", "")[:60]).wait_for(timeout=60_000)
-    in_address(page, learning="True")
+    page.get_by_text(evidence_emergence.headline(found, ENGLISH).replace("**", "")[:60]).wait_for(timeout=60_000)
+    in_address(page, snapshots="True")
     rows = page.get_by_role("table").last.get_by_role("row")
     assert rows.count() == len(found.moments) + 1
     for row, moment in zip(rows.all()[1:], found.moments, strict=True):

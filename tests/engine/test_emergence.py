@@ -34,7 +34,7 @@ def found(engine):
     stages = []
     value = engine.emergence(engine.evidence(Prompt("zh-en", TEXT), QUERY, KEY, contrast=CONTRAST),
                              on_progress=stages.append)
-    assert [(stage.done, stage.total) for stage in stages if stage.stage == "learning"] == [(i, 10) for i in range(10)]
+    assert [(stage.done, stage.total) for stage in stages if stage.stage == "snapshots"] == [(i, 10) for i in range(10)]
     return value
 
 

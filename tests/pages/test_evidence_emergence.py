@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from engine import Emergence, LocalEngine, Progress, errors
 from engine.emergence_types import Moment
 from engine.evidence.emergence import since
-from pages.widgets import evidence_learning, evidence_run, language
+from pages.widgets import evidence_emergence, evidence_run, language
 from tests.evidence_value import make
 from tests.pages.test_evidence_states import answered, shown, visit
 
@@ -33,7 +33,7 @@ def course(*moments: Moment) -> Emergence:
 
 
 def test_what_came_to_stay_is_dated():
-    told = evidence_learning.headline(course(
+    told = evidence_emergence.headline(course(
         moment(0), moment(100, mass=.87), moment(1200, hide=-1.26, mass=.5), moment(8000, hide=-2.74, mass=.46),
     ), ENGLISH)
     assert told.startswith('**The output depends on "吃" from step 1,200 on** (epoch 12.0)')
@@ -43,23 +43,23 @@ def test_what_came_to_stay_is_dated():
 
 
 def test_the_edge_has_a_date_of_its_own():
-    told = evidence_learning.headline(course(
+    told = evidence_emergence.headline(course(
         moment(0), moment(100, hide=-1.0), moment(1200, hide=-1.2, cut=-.9)), ENGLISH)
     assert "from step 100 on" in told and "Cutting the edge A → B alone counts from step 1,200 on." in told
 
 
 @pytest.mark.parametrize(("early", "said"), [(0.0, False), (-1.0, True)])
 def test_what_did_not_stay_is_denied_and_what_went_is_told(early, said):
-    told = evidence_learning.headline(course(moment(0), moment(100, hide=early), moment(8000, hide=.3)), ENGLISH)
+    told = evidence_emergence.headline(course(moment(0), moment(100, hide=early), moment(8000, hide=.3)), ENGLISH)
     assert told.startswith('**The finished model\'s output does not measurably depend on "吃"**')
     assert "by +0.30 nats (other words: 0.20)" in told and "alone" not in told
     assert ("Earlier it did, at 1 of the 3 snapshots, the last time at step 100." in told) is said
 
 
-def learnt(value) -> object:
+def answering(value) -> object:
     """A start_emergence that answers `value` at once, or raises it."""
     def start(self, evidence, *, on_progress):
-        on_progress(Progress("learning", 1, 10))
+        on_progress(Progress("snapshots", 1, 10))
         future: Future = Future()
         if isinstance(value, Exception):
             future.set_exception(value)
@@ -79,24 +79,24 @@ def page(monkeypatch) -> AppTest:
 
 def test_it_is_asked_on_request_and_the_table_holds_every_snapshot(page, monkeypatch):
     assert not page.exception and "The output depends on" not in shown(page)
-    monkeypatch.setattr(LocalEngine, "start_emergence", learnt(course(
+    monkeypatch.setattr(LocalEngine, "start_emergence", answering(course(
         moment(0, output="| <b>two</b> " + "two " * 40), moment(1200, hide=-1.26))))
-    page.toggle(key="learning").set_value(True).run()
+    page.toggle(key="snapshots").set_value(True).run()
     assert not page.exception and not page.error and "**The output depends on" in shown(page)
     table = next(box.value for box in page.markdown if "Training step" in box.value).splitlines()
     assert len(table) == 4 and table[2].endswith("… | −1.50 | 0.00 | 0.00 |")
     assert table[2].count("|") - table[2].count("\\|") == 7 and "<b>" not in table[2].replace("\\<b", "")
     assert "**−1.26**" in table[3]
-    assert page.query_params["learning"] in ("True", ["True"])
+    assert page.query_params["snapshots"] in ("True", ["True"])
 
 
 def test_a_failure_is_told_and_the_rest_of_the_page_stays(page, monkeypatch):
-    monkeypatch.setattr(LocalEngine, "start_emergence", learnt(errors.Busy(
+    monkeypatch.setattr(LocalEngine, "start_emergence", answering(errors.Busy(
         "few", got="many", next_step="Wait.", code="busy", limit=2, waiting=2, model="zh-en")))
-    page.toggle(key="learning").set_value(True).run()
+    page.toggle(key="snapshots").set_value(True).run()
     assert not page.exception and "The model is busy" in shown(page) and "How this was decided" in {
         box.label for box in page.expander}
-    monkeypatch.setattr(LocalEngine, "start_emergence", learnt(course(moment(0), moment(100, hide=-1.0))))
+    monkeypatch.setattr(LocalEngine, "start_emergence", answering(course(moment(0), moment(100, hide=-1.0))))
     page.run()
     assert "from step 100 on" in shown(page)
 
@@ -105,5 +105,5 @@ def test_a_model_without_snapshots_is_not_asked(monkeypatch):
     evidence_run.answers.clear()
     monkeypatch.setattr(LocalEngine, "start_evidence", answered(make()))
     monkeypatch.setattr(LocalEngine, "has_snapshots", lambda self, model: False)
-    page = visit(learning="True")
-    assert not page.exception and not [box for box in page.toggle if box.key == "learning"]
+    page = visit(snapshots="True")
+    assert not page.exception and not [box for box in page.toggle if box.key == "snapshots"]

@@ -30,16 +30,16 @@ def offer(engine: LocalEngine, question: Question, evidence: Evidence, *, langua
     if not engine.has_snapshots(evidence.prompt.model):
         return
     st.header(_("When did the model learn it?"))
-    keep("learning", st.session_state.get("learning") in (True, "True"))
+    keep("snapshots", st.session_state.get("snapshots") in (True, "True"))
     asked = st.toggle(
-        _("Ask the snapshots of its training"), key="learning", persist_state="session",
+        _("Ask the snapshots of its training"), key="snapshots", persist_state="session",
         help=_("While it was trained, the model was kept at ten moments. Each reads the same sentence, is measured on "
                "the same output, and loses the same edge and the same word."))
     if not asked:
         st.caption(_("A look can come before it is of use, or without ever being of any: ten snapshots of the training "
                      "tell. It takes some seconds."))
         return
-    found = evidence_run.learn(engine, question, evidence, _)
+    found = evidence_run.emergence(engine, question, evidence, _)
     if found is not None:
         _show(found, language=language, theme=theme, _=_)
 
@@ -58,11 +58,11 @@ def _show(found: Emergence, *, language: Language, theme: palette.Theme, _: Tran
     pictures = {_("Where each head of A looked"): ("looks", looks, _("Table of heads by snapshots: mass from A to B")),
                 _("What the output lost"): ("losses", losses, _("Lines: effect of hiding B and of cutting the edge, "
                                                                 "snapshot by snapshot, beside other words"))}
-    with st.container(key="columns-learning"):
+    with st.container(key="columns-snapshots"):
         for column, (title, (name, figure, alt)) in zip(st.columns(2, gap="large"), pictures.items(), strict=True):
             with column:
                 st.subheader(title)
-                st.plotly_chart(figure, theme=None, config=plotly_config(f"evidence-{name}"), key=f"learning-{name}",
+                st.plotly_chart(figure, theme=None, config=plotly_config(f"evidence-{name}"), key=f"snapshots-{name}",
                                 alt=alt)
     st.markdown(_table(found, _))
     st.caption(_("Measured on {target}, the finished model's output, which every snapshot is given. Snapshots are kept "
@@ -70,7 +70,7 @@ def _show(found: Emergence, *, language: Language, theme: palette.Theme, _: Tran
                  "training went on with new sentences. Bold: it counts, by the thresholds above.").format(
         target=evidence_texts.measured(found.evidence, _)))
     chart_export.offer(
-        "evidence-learning", tables={_("Every snapshot"): lambda: _columns(found)}, language=language, _=_,
+        "evidence-snapshots", tables={_("Every snapshot"): lambda: _columns(found)}, language=language, _=_,
         figures={title: figure for title, (_name, figure, _alt) in pictures.items()},
         facts=lambda: [(_("Model"), found.evidence.prompt.model), (_("Sentence"), found.evidence.source),
                        ("A", found.evidence.query.text), ("B", found.evidence.key.text),
