@@ -81,7 +81,7 @@ def token_axes(query_labels: Sequence[str], key_labels: Sequence[str], *, query:
     def name(text):
         return {"text": escape(text), "standoff": 10, "font": {"size": 13}}
 
-    plain = {"showgrid": False, "zeroline": False, "ticks": "", "constrain": "domain"}
+    plain = {**PLAIN_AXIS, "showgrid": False, "ticks": "", "constrain": "domain"}
     x = {**plain, "range": [-0.5, len(key_labels) - 0.5], "constraintoward": "left"}
     y = {**plain, "range": [len(query_labels) - 0.5, -0.5], "constraintoward": "bottom"}
     angle = -90 if _upright(key_labels) else 0

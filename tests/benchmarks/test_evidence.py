@@ -50,6 +50,10 @@ def test_full_evidence(engine, report, monkeypatch):
            f"{min(times):.2f} … {max(times):.2f}, {sum(passes) // RUNS} edited runs in {len(passes) // RUNS} passes",
            "≤ 2 s on 2 cores")
 
+    evidence = engine.evidence(prompt, "苹果", "买", contrast="Apple")
+    asked = spent(lambda: engine.emergence(evidence))
+    report("the same question put to ten snapshots of the training", f"{asked.wall:.1f} s", "none")
+
     # The same edited runs alone: recorded once, then made together and one by one.
     recorded = []
 
