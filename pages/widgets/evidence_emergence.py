@@ -83,11 +83,11 @@ def headline(found: Emergence, _: Translate) -> str:
     key = quoted(found.evidence.key.text, _)
     numbers = {"key": key, "hide": signed(last.hide), "others": _others(last.hide_control_deltas, _)}
     if found.hide_since is None:
-        told = _("**The finished model's output does not measurably depend on {key}**: hiding it moves the output by "
-                 "{hide} nats ({others}).").format(**numbers)
+        told = _("**Taking {key} away does not count in the finished model**: hiding it moves the output by {hide} nats "
+                 "({others}).").format(**numbers)
         counted = [moment for moment in found.moments if moment.hide_counts]
         if counted:
-            told += " " + _("Earlier it did, at {n} of the {total} snapshots, the last time at step {step}.").format(
+            told += " " + _("Earlier it did count, at {n} of the {total} snapshots, the last time at step {step}.").format(
                 n=len(counted), total=len(found.moments), step=f"{counted[-1].step:,}")
         return texts.joined(told, _look(found, last, _))
     first = found.moments[found.hide_since]

@@ -51,9 +51,9 @@ def test_the_edge_has_a_date_of_its_own():
 @pytest.mark.parametrize(("early", "said"), [(0.0, False), (-1.0, True)])
 def test_what_did_not_stay_is_denied_and_what_went_is_told(early, said):
     told = evidence_emergence.headline(course(moment(0), moment(100, hide=early), moment(8000, hide=.3)), ENGLISH)
-    assert told.startswith('**The finished model\'s output does not measurably depend on "吃"**')
+    assert told.startswith('**Taking "吃" away does not count in the finished model**')
     assert "by +0.30 nats (other words: 0.20)" in told and "alone" not in told
-    assert ("Earlier it did, at 1 of the 3 snapshots, the last time at step 100." in told) is said
+    assert ("Earlier it did count, at 1 of the 3 snapshots, the last time at step 100." in told) is said
 
 
 def answering(value) -> object:
