@@ -83,12 +83,13 @@ def headline(found: Emergence, _: Translate) -> str:
     key = quoted(found.evidence.key.text, _)
     numbers = {"key": key, "hide": signed(last.hide), "others": _others(last.hide_control_deltas, _)}
     if found.hide_since is None:
-        told = _("**Taking {key} away does not count in the finished model**: hiding it moves the output by {hide} nats "
-                 "({others}).").format(**numbers)
+        told = _("**Taking {key} away does not count in the finished model**: hiding it moves the output by {hide} "
+                 "nats ({others}).").format(**numbers)
         counted = [moment for moment in found.moments if moment.hide_counts]
+        earlier = _("Earlier it did count, at {n} of the {total} snapshots, the last time at step {step}.")
         if counted:
-            told += " " + _("Earlier it did count, at {n} of the {total} snapshots, the last time at step {step}.").format(
-                n=len(counted), total=len(found.moments), step=f"{counted[-1].step:,}")
+            told = texts.joined(told, earlier.format(
+                n=len(counted), total=len(found.moments), step=f"{counted[-1].step:,}"))
         return texts.joined(told, _look(found, last, _))
     first = found.moments[found.hide_since]
     told = _("**The output depends on {key} from step {step} on** (epoch {epoch:.1f}): there, hiding it moves the "
