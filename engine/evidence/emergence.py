@@ -76,10 +76,10 @@ def _target(question: Question, evidence: Evidence) -> Target:
 
 def _dress(snapshot: Live, step: int, folder: Path) -> None:
     """Give the copy the weights of a step; position tables are made, not learned, and tied weights are kept once."""
-    state = snapshots.load_snapshot(step, folder)
-    absent, unknown = snapshot.model.load_state_dict(state, strict=False)
-    learned = {name for name, _ in snapshot.model.named_parameters() if "embed_positions" not in name}
-    if unknown or learned & set(absent):
+    absent, unknown = snapshot.model.load_state_dict(snapshots.load_snapshot(step, folder), strict=False)
+    snapshot.model.tie_weights()
+    tied = snapshot.model.all_tied_weights_keys
+    if unknown or any("embed_positions" not in name and name not in tied for name in absent):
         raise errors.ModelRefused(
             "snapshots of this model", got=f"others at step {step}", next_step="Write them anew by training.",
             code="foreign_snapshot", step=step,

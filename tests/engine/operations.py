@@ -5,6 +5,7 @@ It knows the engine's public functions, and nothing of what they should return.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from engine import Head, Prompt, knockouts, kv_growth, norm_activations, norm_sites, positions_lab, scaling
@@ -25,6 +26,14 @@ def _norms(engine, kind: str, stream: str) -> object:
     return batch, engine.submit(kind, partial(norm_activations.change_future, trace=trace, site=last)).result()
 
 
+def _emergence(engine, kind: str, stream: str) -> object:
+    """Where there are snapshots; without what they write, since rounding decides what an untrained one does."""
+    if not engine.has_snapshots(kind):
+        return None
+    found = engine.emergence(engine.evidence(Prompt(kind, TEXT), "苹果", "吃"))
+    return [replace(moment, output="") for moment in found.moments]
+
+
 #: name → what it gives; `stream` is one that the model `kind` has.
 OPERATIONS = {
     "trace": lambda engine, kind, stream: engine.trace(Prompt(kind, TEXT)),
@@ -38,5 +47,6 @@ OPERATIONS = {
     "knockouts": lambda engine, kind, stream: [
         knockouts.leak(engine, Prompt(kind, TEXT)), knockouts.pad(engine, Prompt(kind, TEXT), Head(stream, 0, 1))],
     "evidence": lambda engine, kind, stream: engine.evidence(Prompt(kind, TEXT), "苹果", "吃"),
+    "emergence": _emergence,
     "norms": _norms,
 }

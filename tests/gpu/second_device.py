@@ -46,7 +46,7 @@ class Apart(torch.Tensor):
     def __torch_dispatch__(cls, operation, types, args=(), kwargs=None):
         return _run(operation, *args, **(kwargs or {}))
 
-    # A device's tensor can be listed, and told from another by its storage; a wrapper cannot by itself.
+    # A device's tensor can be listed, copied, and told from another by its storage; a wrapper cannot by itself.
     def tolist(self):
         return self.near.tolist()
 
@@ -55,6 +55,12 @@ class Apart(torch.Tensor):
 
     def untyped_storage(self):
         return self.near.untyped_storage()
+
+    def __deepcopy__(self, memo):
+        copied = self.detach().clone()
+        if isinstance(self, torch.nn.Parameter):
+            copied = torch.nn.Parameter(copied, requires_grad=self.requires_grad)
+        return memo.setdefault(id(self), copied)
 
     def __repr__(self, **_):
         return f"{NAME}:0 {self.near!r}"
