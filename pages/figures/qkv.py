@@ -102,8 +102,9 @@ def products(q: np.ndarray, k: np.ndarray, *, order: str, texts: Mapping[str, st
                    marker={"color": palette.ACCENT[theme], "size": 9}),
     ])
     # In the margin, where no line runs.
-    figure.add_annotation(x=1, xref="paper", y=running[-1], yref="y2", text=f"{running[-1]:+.3f}", xanchor="left",
-                          xshift=4, showarrow=False, font={"color": palette.ACCENT[theme]})
+    figure.add_annotation(x=1, xref="paper", y=running[-1], yref="y2", xanchor="left", xshift=4,
+                          text=f"{running[-1]:+.3f}".replace("-", "−"), showarrow=False,
+                          font={"color": palette.ACCENT[theme]})
     plain = {"showgrid": False, "zeroline": True, "zerolinecolor": "rgba(128,128,128,0.6)", "automargin": True}
     figure.update_layout(
         **bare_layout(title="", theme=theme) | {"margin": {"l": 8, "r": 64, "t": 16, "b": 40, "pad": 0}}, height=360,

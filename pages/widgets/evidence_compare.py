@@ -19,9 +19,10 @@ from pages.widgets import evidence_texts, evidence_view, model_box, prompt_box
 from pages.widgets.banners import escape
 from pages.widgets.evidence_panels import Picture
 from pages.widgets.evidence_question import Question, Side, output_word, span_of
-from pages.widgets.evidence_texts import plain, signed
+from pages.widgets.evidence_texts import plain
 from pages.widgets.keeping import keep
 from pages.widgets.language import Translate
+from pages.widgets.texts import signed
 
 
 def choose_second(question: Question, source: Side, cards: tuple[ModelCard, ...], _: Translate) -> Question | None:

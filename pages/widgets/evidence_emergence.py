@@ -16,9 +16,10 @@ from pages.figures.frame import plotly_config
 from pages.widgets import chart_export, evidence_run, evidence_texts, texts
 from pages.widgets.banners import escape
 from pages.widgets.evidence_question import Question
-from pages.widgets.evidence_texts import median_size, plain, quoted, signed
+from pages.widgets.evidence_texts import median_size, plain, quoted
 from pages.widgets.keeping import keep
 from pages.widgets.language import Language, Translate
+from pages.widgets.texts import signed
 
 #: Characters of a snapshot's output that the table shows: an untrained model repeats itself.
 _LONGEST_OUTPUT = 60

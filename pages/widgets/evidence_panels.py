@@ -19,8 +19,9 @@ from pages.figures import palette
 from pages.figures.frame import columns_of
 from pages.widgets import evidence_texts, texts
 from pages.widgets.banners import escape
-from pages.widgets.evidence_texts import plain, quoted, signed
+from pages.widgets.evidence_texts import plain, quoted
 from pages.widgets.language import Translate
+from pages.widgets.texts import signed
 
 #: What effects can be measured on: the output's log-probability, or its margin over a contrast.
 MEASURES = ("logprob", "margin")

@@ -13,8 +13,9 @@ from engine import Evidence
 from pages.figures import files, palette, report
 from pages.figures.report import Section
 from pages.widgets import evidence_compare, evidence_panels, evidence_texts, texts
-from pages.widgets.evidence_texts import plain, quoted, signed
+from pages.widgets.evidence_texts import plain, quoted
 from pages.widgets.language import Language, Translate
+from pages.widgets.texts import signed
 
 
 def offer(evidence: Evidence, second: Evidence | None, *, measure: str, language: Language, theme: palette.Theme,

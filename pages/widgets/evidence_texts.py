@@ -15,6 +15,7 @@ from engine.evidence_types import Reason, Thresholds
 from pages.widgets.banners import escape
 from pages.widgets.error_texts import N_
 from pages.widgets.language import Translate
+from pages.widgets.texts import signed
 
 #: Verdict → its short name, and the colour of its badge.
 NAMES = {
@@ -273,14 +274,6 @@ def replaced(evidence: Evidence, target: str, _: Translate) -> dict[bool, str]:
 def quoted(text: str, _: Translate) -> str:
     """A person's or a model's words inside a sentence of Markdown."""
     return _('"{text}"').format(text=escape(text))
-
-
-def signed(value: float) -> str:
-    """A difference: sign, two digits and a real minus; "0.00" has no sign; "–" for none."""
-    if not math.isfinite(value):
-        return "–"
-    written = f"{value:+.2f}"
-    return "0.00" if written[1:] == "0.00" else written.replace("-", "−")
 
 
 def plain(value: float) -> str:

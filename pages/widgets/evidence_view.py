@@ -18,6 +18,7 @@ from pages.widgets.evidence_panels import Panel
 from pages.widgets.evidence_texts import quoted
 from pages.widgets.keeping import keep
 from pages.widgets.language import Translate
+from pages.widgets.texts import signed
 
 #: Panels that stand side by side, row by row.
 ROWS = (("attends", "flows"), ("used", "needed"), ("heads", "rankings"))
@@ -65,7 +66,7 @@ def choose_output_word(evidence: Evidence, _: Translate, *, key: str = "output_w
                                           (evidence.output_word_by_attention, _("found by cross-attention")))
                  if at == index]
         told = _("{word}: {cut} nats without A, {attention} attention").format(
-            word=word.text, cut=evidence_texts.signed(word.cut_delta), attention=evidence_texts.plain(word.attention))
+            word=word.text, cut=signed(word.cut_delta), attention=evidence_texts.plain(word.attention))
         options[f"{word.span[0]}-{word.span[1]}"] = " · ".join([told, *marks])
     chosen = st.session_state.get(key)
     keep(key, chosen if chosen in options else "", among=tuple(options.values()))

@@ -19,6 +19,7 @@ from pages.figures import palette
 from pages.widgets import evidence_questions, evidence_texts, normalization_data, sentences
 from pages.widgets.banners import human_bytes
 from pages.widgets.language import Translate
+from pages.widgets.texts import signed
 
 MODEL = "zh-en"
 #: The flagship, from the ready questions.
@@ -47,11 +48,11 @@ def query_key_value(engine: LocalEngine, theme: palette.Theme, _: Translate) -> 
     layer, head = np.unravel_index(int(weights[:, :, column].argmax()), weights.shape[:2])
     found = engine.query_key_value(prompt, Head("encoder", int(layer), int(head)))
     sentence = _("Each word asks with q, answers with k and hands over v. In layer {layer}, head {head} of this "
-                 "model the q of {query} meets the k of {key} at **{score:+.2f}**, which softmax makes a weight "
+                 "model the q of {query} meets the k of {key} at **{score}**, which softmax makes a weight "
                  "of **{weight:.2f}** (dashed: uniform, {uniform:.2f}).")
     return Answer(
         sentence.format(layer=layer, head=head, query=FLAGSHIP.query, key=FLAGSHIP.key,
-                        score=float(found.q[row] @ found.k[column]) * found.scaling,
+                        score=signed(float(found.q[row] @ found.k[column]) * found.scaling),
                         weight=float(weights[layer, head, column]), uniform=1 / len(texts)),
         figures.bars(weights[layer, head], labels=texts, baseline=1 / len(texts), theme=theme),
     )

@@ -17,7 +17,7 @@ from pages.widgets.drawn import Drawn
 from pages.widgets.keeping import keep
 from pages.widgets.language import Language, Translate
 from pages.widgets.positions_encodings import table_columns, texts, theme
-from pages.widgets.texts import joined
+from pages.widgets.texts import joined, signed
 
 #: Lengths offered; a model whose table ends earlier is read up to there.
 LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
@@ -137,10 +137,11 @@ def _relative(source: RelativeBias, found: ModelPositions, _: Translate) -> tupl
     used = len(np.unique(source.buckets if source.bidirectional else source.buckets[:found.n_positions]))
     strongest = np.unravel_index(np.abs(source.bias).argmax(), source.bias.shape)
     headline = _("**{module}** adds a learned number by bucket and head: at {n:,} tokens **{used}** of {total} buckets "
-                 "are in use ({direction}). The strongest is {value:+.2f}, head {head} at offset {offset:+d}.").format(
+                 "are in use ({direction}). The strongest is {value}, head {head} at offset {offset}.").format(
         module=escape(source.module), n=found.n_positions, used=used, total=source.n_buckets,
         direction=_("both directions") if source.bidirectional else _("backwards only"),
-        value=float(source.bias[strongest]), head=int(strongest[0]), offset=int(source.offsets[strongest[1]]))
+        value=signed(float(source.bias[strongest])), head=int(strongest[0]),
+        offset=signed(int(source.offsets[strongest[1]]), 0))
     heads = [_("head {head}").format(head=h) for h in range(len(source.bias))]
     return headline, [
         Drawn("model-bias", _("The model's own bias by offset, one line a head"), figures.graded_lines(

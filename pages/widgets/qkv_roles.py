@@ -18,6 +18,7 @@ from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Translate
 from pages.widgets.qkv_steps import Place
+from pages.widgets.texts import signed
 
 #: Width of each of several patterns beside each other, in pixels.
 PICTURE_WIDTH = 360
@@ -39,12 +40,12 @@ def _swap(at: Place, _: Translate) -> list[Drawn]:
     swapped = {one.role: one for one in circuits.swap_roles(at.walk)}
     own = swapped["query·key"]
     row, column = at.row, at.column
-    st.markdown(_("As trained, {query} scores {key} **{there:+.2f}** and is scored **{back:+.2f}** in return: "
+    st.markdown(_("As trained, {query} scores {key} **{there}** and is scored **{back}** in return: "
                   "{share:.0%} of this head's scores are one-sided. With keys for queries (K·Kᵀ) or without "
                   "projections (X·Xᵀ) every score is the same both ways: **{keys:.0%}** and **{plain:.0%}** are "
                   "one-sided.").format(
-        **at.words(), there=float(own.scores[row, column]), back=float(own.scores[column, row]), share=own.asymmetry,
-        keys=swapped["key·key"].asymmetry, plain=swapped["input·input"].asymmetry))
+        **at.words(), there=signed(float(own.scores[row, column])), back=signed(float(own.scores[column, row])),
+        share=own.asymmetry, keys=swapped["key·key"].asymmetry, plain=swapped["input·input"].asymmetry))
     names = {"query·key": "Q·Kᵀ", "key·key": _("K·Kᵀ: keys for queries"),
              "input·input": _("X·Xᵀ: no projections")}
     pictures = [_pattern(f"role-{number}", names[role], swapped[role].weights, at, _)

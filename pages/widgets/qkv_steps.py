@@ -17,7 +17,7 @@ from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Translate
 from pages.widgets.stream_view import StreamView
-from pages.widgets.texts import joined
+from pages.widgets.texts import joined, signed
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,9 +154,9 @@ def dot(at: Place) -> Shown:
     values = q.astype(np.float64) * k
     strongest = int(np.abs(values).argmax())
     score = float(walk.products[at.row, at.column])
-    headline = _("q of {query} times k of {key}: {d} products add up to **{score:+.3f}**. The largest single one is "
-                 "dimension {strongest} with {most:+.3f}.").format(
-        **at.words(), d=len(q), score=score, strongest=strongest, most=values[strongest])
+    headline = _("q of {query} times k of {key}: {d} products add up to **{score}**. The largest single one is "
+                 "dimension {strongest} with {most}.").format(
+        **at.words(), d=len(q), score=signed(score, 3), strongest=strongest, most=signed(values[strongest], 3))
     neuron = qkv.products(q, k, order=at.order, theme=at.theme, texts={
         "dimension": _("dimension"), "product": "qᵢkᵢ", "sum": _("running sum")})
     row = qkv.bars(walk.products[at.row], labels=at.view.keys, name="q·k", selected=at.column, theme=at.theme)
@@ -174,19 +174,20 @@ def mask(at: Place) -> Shown:
     _, walk = at._, at.walk
     before, after = float(walk.products[at.row, at.column]), float(walk.scaled[at.row, at.column])
     d = walk.query.after.shape[1]
-    factor, product = f"× {walk.terms.scaling:.4g}", f"{before:+.3f} × {walk.terms.scaling:.4g}"
+    factor, product = f"× {walk.terms.scaling:.4g}", f"{signed(before, 3)} × {walk.terms.scaling:.4g}"
     if abs(walk.terms.scaling - d**-0.5) < 1e-6:
         factor = f"÷ {d**0.5:.3g}"
-        product = f"{before:+.3f} ÷ √{d} = {before:+.3f} {factor}"
-    headline = _("{query} → {key}: {product} = **{scaled:+.3f}**.").format(**at.words(), product=product, scaled=after)
+        product = f"{signed(before, 3)} ÷ √{d} = {signed(before, 3)} {factor}"
+    headline = _("{query} → {key}: {product} = **{scaled}**.").format(
+        **at.words(), product=product, scaled=signed(after, 3))
     hidden = int((~walk.terms.visible).sum())
     if not walk.terms.visible[at.row, at.column]:
         headline = joined(headline, _("The mask hides this cell: its score becomes −∞, whatever it was."))
     notes = [_("The mask hides {hidden} of {cells} cells.").format(hidden=hidden, cells=walk.terms.visible.size)
              if hidden else _("The mask hides nothing here: every query sees every key.")]
     if walk.terms.bias is not None:
-        notes.append(_("Before the mask this model adds a bias of its own for the distance: {bias:+.3f} here.").format(
-            bias=float(walk.terms.bias[at.row, at.column])))
+        notes.append(_("Before the mask this model adds a bias of its own for the distance: {bias} here.").format(
+            bias=signed(float(walk.terms.bias[at.row, at.column]), 3)))
     if walk.terms.softcap is not None:
         notes.append(_("This model bends large scores by {cap:g} · tanh(score / {cap:g}).").format(
             cap=walk.terms.softcap))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 import unicodedata
 from collections.abc import Callable
@@ -28,6 +29,14 @@ def joined(*sentences: str) -> str:
     for sentence in filter(None, sentences):
         text += sentence if not text or unicodedata.east_asian_width(text[-1]) in "WF" else f" {sentence}"
     return text
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A difference: sign, `digits` after the point and a real minus; nothing but zeros has no sign; "–" for none."""
+    if not math.isfinite(value):
+        return "–"
+    written = f"{value:+.{digits}f}"
+    return written.replace("-", "−") if written.strip("+-0.") else written[1:]
 
 
 def placeholders(texts: Texts) -> set[str]:

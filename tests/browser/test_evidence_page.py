@@ -17,7 +17,8 @@ import torch
 
 from engine import LocalEngine, Prompt
 from pages.widgets import evidence_emergence, evidence_texts, language
-from pages.widgets.evidence_texts import plain, signed
+from pages.widgets.evidence_texts import plain
+from pages.widgets.texts import signed
 from tests.engine import oracle, tiny
 
 SENTENCE = "我喜欢吃苹果"

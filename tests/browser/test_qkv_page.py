@@ -11,6 +11,7 @@ import pytest
 
 from engine import Head, LocalEngine, Prompt, circuits, knockouts
 from engine.walk import walk
+from pages.widgets.texts import signed
 
 SENTENCE = "我喜欢吃苹果"
 PLACE = {"text": SENTENCE, "stream": "encoder", "layer": 2, "head": 1, "row": 3, "column": 2}  # 苹果 → 吃
@@ -44,10 +45,10 @@ def test_seven_steps_by_buttons_and_arrow_keys_with_one_pair(page, app_url, sett
     shows(page, f"asks with q (length {np.linalg.norm(found.query.after[3]):.2f})")
     settled(page)
     page.keyboard.press("ArrowRight")
-    shows(page, f"{found.query.after.shape[1]} products add up to {found.products[3, 2]:+.3f}")
+    shows(page, f"{found.query.after.shape[1]} products add up to {signed(found.products[3, 2], 3)}")
     settled(page)
     page.keyboard.press("ArrowRight")
-    shows(page, f"= {found.scaled[3, 2]:+.3f}.")
+    shows(page, f"= {signed(found.scaled[3, 2], 3)}.")
     settled(page)
     page.keyboard.press("ArrowRight")
     shows(page, f"吃 gets {found.weights[3, 2]:.3f}")
@@ -105,10 +106,10 @@ def test_every_part_leads_with_its_number(page, app_url, settled, engine, found)
 
 def test_the_address_reopens_the_step_in_either_language(page, app_url, settled, found):
     visit(page, app_url, settled, lang="zh", step="dot", neurons="size")
-    shows(page, f"{found.query.after.shape[1]} 个乘积加起来是 {found.products[3, 2]:+.3f}")
+    shows(page, f"{found.query.after.shape[1]} 个乘积加起来是 {signed(found.products[3, 2], 3)}")
     assert page.get_by_role("radio", name="乘积从大到小").is_checked()
     page.get_by_role("radio", name="English", exact=True).click()
-    shows(page, f"{found.query.after.shape[1]} products add up to {found.products[3, 2]:+.3f}")
+    shows(page, f"{found.query.after.shape[1]} products add up to {signed(found.products[3, 2], 3)}")
 
 
 def test_export_holds_the_steps_numbers(page, app_url, settled, found):

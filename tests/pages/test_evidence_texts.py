@@ -12,6 +12,7 @@ import pytest
 
 from engine.evidence_types import REASONS, THRESHOLDS, VERDICTS, Reason
 from pages.widgets import evidence_panels, evidence_report, evidence_texts, language
+from pages.widgets.texts import signed
 from tests.evidence_value import make, with_contrast
 
 LANGUAGES = [language.translator(each) for each in language.LANGUAGES]
@@ -128,8 +129,10 @@ def test_with_a_contrast_what_rises_is_the_margin():
 
 
 def test_nothing_has_no_sign():
-    assert [evidence_texts.signed(value) for value in (-.001, .001, -.0, 0.0)] == ["0.00"] * 4
-    assert [evidence_texts.signed(value) for value in (-.006, .006, float("nan"))] == ["−0.01", "+0.01", "–"]
+    assert [signed(value) for value in (-.001, .001, -.0, 0.0)] == ["0.00"] * 4
+    assert [signed(value) for value in (-.006, .006, float("nan"))] == ["−0.01", "+0.01", "–"]
+    assert [signed(value, 3) for value in (-.0004, -.006, 10.0)] == ["0.000", "−0.006", "+10.000"]
+    assert [signed(value, 0) for value in (-7, 0, 20)] == ["−7", "0", "+20"]
 
 
 def test_carriers_speak_where_no_single_head_attends():

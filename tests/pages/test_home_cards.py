@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from engine import Head, LocalEngine, Prompt
 from engine.kv_presets import PRESETS
 from pages.widgets import home_cards, runtime
+from pages.widgets.texts import signed
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 _ = gettext.NullTranslations().gettext
@@ -33,7 +34,7 @@ def test_the_head_shown_is_the_one_that_looks_most(engine):
     told = home_cards.query_key_value(engine, "light", _).sentence
     assert f"layer {layer}, head {head}" in told and f"**{weight:.2f}**" in told
     score = engine.scores(prompt, Head("encoder", layer, head))[row, column]
-    assert f"**{score:+.2f}**" in told
+    assert f"**{signed(score)}**" in told
 
 
 def test_without_positions_the_order_is_lost_and_layernorm_keeps_to_itself(engine):
