@@ -177,7 +177,7 @@ def _chart(x_name: str, y_name: str, theme: palette.Theme, *, x_axis: Mapping[st
            y_axis: Mapping[str, object] | None = None) -> dict[str, object]:
     axis = {**PLAIN_AXIS, "gridcolor": "rgba(128,128,128,0.22)", "ticklabelstandoff": 4}
     return bare_layout(title="", theme=theme) | {
-        "margin": {"l": 72, "r": 12, "t": 26, "b": 48}, "height": CHART, "showlegend": True,
+        "margin": {"l": 72, "r": 12, "t": 26, "b": 92}, "height": CHART, "showlegend": True,
         "legend": {"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0, "xanchor": "left"},
         "xaxis": axis | {"title": {"text": escape(x_name), "font": {"size": 13}}} | dict(x_axis or {}),
         "yaxis": axis | {"title": {"text": escape(y_name), "font": {"size": 13}}} | dict(y_axis or {}),

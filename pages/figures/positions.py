@@ -26,6 +26,8 @@ LINES = {
 }
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 GREY = {"light": "#8a919e", "dark": "#8b93a1"}
+#: Below a picture whose lines are named in one row; Plotly draws it anew where that is too little.
+_LEGEND_ROOM = 104
 #: Fixed also because a colour bar is placed before Plotly has measured margins of its own.
 _TABLE_MARGIN = {"l": 60, "r": 12, "t": 48, "b": BAR, "pad": 0}
 
@@ -110,7 +112,8 @@ def lines(x: np.ndarray, series: Mapping[str, np.ndarray], *, x_name: str, y_nam
             x=np.array([marker[0]]), y=np.array([marker[1]]), mode="markers", hoverinfo="skip", showlegend=False,
             marker={"size": 11, "color": palette.ACCENT[theme], "symbol": "diamond"}))
     _compare(figure, level, place, log_y, theme)
-    figure.update_layout(showlegend=len(series) > 1)
+    if len(series) > 1:
+        figure.update_layout(showlegend=True, margin={"b": _LEGEND_ROOM})
     return figure
 
 
