@@ -12,6 +12,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 MIXED = """
 import torch
 from tests.gpu import second_device
@@ -33,8 +35,12 @@ assert here.tolist() == [[3, 3], [1, 1]] and torch.arange(2, 5, device=there.dev
 """
 
 
+#: Ample: half a minute on an idle core.
+SECONDS = 200
+
+
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=100,
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=SECONDS,
                           env={**os.environ, **environment})
 
 
@@ -51,6 +57,7 @@ else:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.timeout(SECONDS + 40)
 def test_the_engine_leaves_no_tensor_behind():
     done = run("-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "tests/gpu/test_cuda.py",
                "-k", "every and zh-en or keep and gpt2", ATTENTION_TEST_DEVICE="second:0")
