@@ -22,17 +22,9 @@ MIDDLE = 4
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    patch = pytest.MonkeyPatch()
-    patch.setenv("ATTENTION_CACHE", str(tmp_path_factory.mktemp("references")))
-    yield LocalEngine(assets=oracle.ASSETS, folder=tmp_path_factory.mktemp("none"), device="cpu")
-    patch.undo()
-
-
-@pytest.fixture(scope="module")
-def found(engine):
+def found(embedded):
     stages = []
-    value = engine.emergence(engine.evidence(Prompt("zh-en", TEXT), QUERY, KEY, contrast=CONTRAST),
+    value = embedded.emergence(embedded.evidence(Prompt("zh-en", TEXT), QUERY, KEY, contrast=CONTRAST),
                              on_progress=stages.append)
     assert [(stage.done, stage.total) for stage in stages if stage.stage == "snapshots"] == [(i, 10) for i in range(10)]
     return value
@@ -62,17 +54,17 @@ def test_moments_stand_in_the_order_of_training(found):
     assert found.moments[0].attention.std() < 0.05 < found.moments[MIDDLE].attention.std()
 
 
-def test_a_snapshot_in_the_middle_equals_eager(engine, found):
+def test_a_snapshot_in_the_middle_equals_eager(embedded, found):
     """Mass, margin, its change with the edge cut, and with B hidden, by transformers alone with the same weights."""
     moment = found.moments[MIDDLE]
     reference = oracle.Oracle(oracle.ASSETS / "zh-en")
     reference.model.load_state_dict(snapshots.load_snapshot(moment.step, oracle.ASSETS / "zh-en"), strict=False)
-    written = [*(token.id for token in engine.trace(found.evidence.prompt).tokens("decoder").consumed),
-               *(token.id for token in engine.trace(found.evidence.prompt).tokens("decoder").query[-1:])]
+    written = [*(token.id for token in embedded.trace(found.evidence.prompt).tokens("decoder").consumed),
+               *(token.id for token in embedded.trace(found.evidence.prompt).tokens("decoder").query[-1:])]
     eager = reference.maps(TEXT, written=written)
     np.testing.assert_allclose(moment.attention, eager.maps["encoder"][:, :, A, B], atol=1e-5)
 
-    word = engine.trace(found.evidence.prompt).tokens("decoder").query
+    word = embedded.trace(found.evidence.prompt).tokens("decoder").query
     row = next(at for at, token in enumerate(word) if token.text.strip() == found.evidence.target)
     contrast = reference.tokenizer(text_target=f"I like to eat {CONTRAST}.").input_ids[row]
 
@@ -95,11 +87,11 @@ def test_a_snapshot_in_the_middle_equals_eager(engine, found):
     assert moment.hide == pytest.approx(margin(everyone, {B}) - plain, abs=1e-4)
 
 
-def test_the_finished_model_is_as_before(engine, found):
+def test_the_finished_model_is_as_before(embedded, found):
     again = LocalEngine(assets=oracle.ASSETS, device="cpu")
     prompt = Prompt("zh-en", "他打开了门")  # a trace that neither has kept
-    assert engine.trace(prompt).output == again.trace(prompt).output
-    np.testing.assert_array_equal(engine.summaries(prompt, "cross").entropy, again.summaries(prompt, "cross").entropy)
+    assert embedded.trace(prompt).output == again.trace(prompt).output
+    np.testing.assert_array_equal(embedded.summaries(prompt, "cross").entropy, again.summaries(prompt, "cross").entropy)
 
 
 @pytest.mark.parametrize(("counts", "first"), [
@@ -109,10 +101,10 @@ def test_since(counts, first):
     assert since(counts) == first
 
 
-def test_a_model_without_snapshots_is_told_apart(engine, found, tmp_path):
+def test_a_model_without_snapshots_is_told_apart(embedded, found, tmp_path):
     tiny.save("marian", tmp_path / "small")
     other = LocalEngine(assets=oracle.ASSETS, folder=tmp_path, device="cpu")
-    assert engine.has_snapshots("zh-en")
+    assert embedded.has_snapshots("zh-en")
     assert not any(other.has_snapshots(name) for name in ("small", "../zh-en", "zh-en/snapshots", "some/model", ""))
     with pytest.raises(errors.InvalidPrompt) as refused:
         LocalEngine(assets=tmp_path, folder=tmp_path, device="cpu").emergence(found.evidence)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine import LocalEngine, Prompt, errors
+from engine import Prompt, errors
 from engine.evidence_types import REASONS, VERDICTS, WORD_MEASURES
-from tests.engine import oracle
 
 ASKED = (
     ("我喜欢吃苹果", "苹果", "吃", "Apple", "apple"), ("苹果发布了新手机", "苹果", "手机", "apple", "Apple"),
@@ -19,17 +18,9 @@ ASKED = (
 )
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    patch = pytest.MonkeyPatch()
-    patch.setenv("ATTENTION_CACHE", str(tmp_path_factory.mktemp("references")))
-    yield LocalEngine(assets=oracle.ASSETS, folder=tmp_path_factory.mktemp("none"), device="cpu")
-    patch.undo()
-
-
 @pytest.mark.parametrize(("text", "query", "key", "contrast", "expected"), ASKED)
-def test_the_whole_table_of_numbers(engine, text, query, key, contrast, expected):
-    evidence = engine.evidence(Prompt("zh-en", text), query, key, contrast=contrast)
+def test_the_whole_table_of_numbers(embedded, text, query, key, contrast, expected):
+    evidence = embedded.evidence(Prompt("zh-en", text), query, key, contrast=contrast)
     assert evidence.verdict in VERDICTS and evidence.target.startswith(expected)
     assert {reason.code for reason in evidence.reasons} <= set(REASONS)
     shape = evidence.attention.shape
@@ -52,26 +43,26 @@ def test_the_whole_table_of_numbers(engine, text, query, key, contrast, expected
     assert len(near) == 4 and all(replacement.output for replacement in near)
 
 
-def test_the_verb_decides_what_apple_means(engine):
+def test_the_verb_decides_what_apple_means(embedded):
     """Hidden from everyone, 吃 costs the fruit's margin over the firm more than the other words do."""
-    evidence = engine.evidence(Prompt("zh-en", "我喜欢吃苹果"), "苹果", "吃", contrast="Apple")
+    evidence = embedded.evidence(Prompt("zh-en", "我喜欢吃苹果"), "苹果", "吃", contrast="Apple")
     assert evidence.margin_hide_delta < -0.5
     assert evidence.margin_hide_delta < min(delta for _, delta in evidence.margin_hide_control_deltas)
     assert evidence.output_words[evidence.output_word].text.startswith("apple")
 
 
-def test_in_the_output_the_row_that_predicts_asks(engine):
-    evidence = engine.evidence(Prompt("zh-en", "我喜欢吃苹果"), "apple", "苹果", query_in="output")
+def test_in_the_output_the_row_that_predicts_asks(embedded):
+    evidence = embedded.evidence(Prompt("zh-en", "我喜欢吃苹果"), "apple", "苹果", query_in="output")
     assert evidence.stream == "cross" and evidence.query.text.startswith("apple")
-    rows = [token.text for token in engine.trace(evidence.prompt).tokens("cross").query]
+    rows = [token.text for token in embedded.trace(evidence.prompt).tokens("cross").query]
     assert rows[evidence.query.positions[0]] in evidence.query.text
     assert evidence.attention.max() > 0.5 and evidence.delta_logprob < -1
     assert evidence.delta_logprob < min(delta for _, delta in evidence.control_deltas)
 
 
 @pytest.mark.parametrize("contrast", ["苹果", "Zürich", "𓀀"])
-def test_a_contrast_that_it_never_writes_is_refused(engine, contrast):
+def test_a_contrast_that_it_never_writes_is_refused(embedded, contrast):
     """Its bias forbids all but English; log p of what is forbidden, or of <unk>, is no word to compare with."""
     with pytest.raises(errors.InvalidPrompt) as refusal:
-        engine.evidence(Prompt("zh-en", "我喜欢吃苹果"), "苹果", "吃", contrast=contrast)
+        embedded.evidence(Prompt("zh-en", "我喜欢吃苹果"), "苹果", "吃", contrast=contrast)
     assert refusal.value.code == "contrast_unwritable"
