@@ -25,7 +25,7 @@ MIDDLE = 4
 def found(embedded):
     stages = []
     value = embedded.emergence(embedded.evidence(Prompt("zh-en", TEXT), QUERY, KEY, contrast=CONTRAST),
-                             on_progress=stages.append)
+                               on_progress=stages.append)
     assert [(stage.done, stage.total) for stage in stages if stage.stage == "snapshots"] == [(i, 10) for i in range(10)]
     return value
 
