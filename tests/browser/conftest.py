@@ -37,9 +37,7 @@ LOG_CHARACTERS = 6_000
 CHROMIUM_ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-    "--process-per-site",  # another tab finds the app's scripts compiled, too
 )
-VIEWPORT = {"width": 1280, "height": 900}
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 #: Opened at /attention, Streamlit first asks whether the app lives under that path; the 404 is its answer.
 BASE_PATH_PROBE = re.compile(r"/\w+/_stcore/(health|host-config)")
@@ -227,7 +225,7 @@ def chromium():
 
 def options(locale: str) -> dict[str, object]:
     """Of a browser profile: 1280 px wide, light."""
-    return {"viewport": VIEWPORT, "locale": locale, "color_scheme": "light",
+    return {"viewport": {"width": 1280, "height": 900}, "locale": locale, "color_scheme": "light",
             "reduced_motion": "reduce", "accept_downloads": True}
 
 
@@ -266,7 +264,7 @@ def profile_in(chromium):
 
 @pytest.fixture
 def context(profile):
-    """The profile as new but for what it has compiled: nothing stored, one empty tab; requests to other hosts fail."""
+    """The profile as new but for its cache: no page, no cookie, nothing stored; a request to another host fails."""
     foreign: list[str] = []
 
     def judge(request) -> None:
@@ -276,15 +274,11 @@ def context(profile):
 
     profile.on("request", judge)
     yield profile
-    tab, *others = profile.pages
-    for opened in (*others, tab):
+    _first, *others = profile.pages  # the browser ends with its last page
+    for opened in others:
         if opened.url.startswith("http"):
             opened.evaluate("localStorage.clear(), sessionStorage.clear()")
-        if opened is not tab:
-            opened.close()
-    tab.goto("about:blank")
-    tab.set_viewport_size(VIEWPORT)
-    tab.emulate_media(color_scheme="light")
+        opened.close()
     profile.clear_cookies()
     profile.remove_listener("request", judge)
     assert not foreign, f"requests left this machine: {foreign}"
@@ -292,8 +286,7 @@ def context(profile):
 
 @pytest.fixture
 def page(context):
-    """The profile's tab, where scripts that an earlier test has run need half the time; errors on its console, or in
-    its scripts, fail the test."""
+    """A fresh page; errors on its console or in its scripts fail the test."""
     complaints: list[str] = []
 
     def judge(message) -> None:
@@ -301,20 +294,13 @@ def page(context):
         if message.type == "error" and not BASE_PATH_PROBE.fullmatch(urlsplit(url).path):
             complaints.append(f"{message.text} ({url})")
 
-    def fail(error) -> None:
-        complaints.append(str(error))
-
     def listen(opened) -> None:
         opened.on("console", judge)
-        opened.on("pageerror", fail)
+        opened.on("pageerror", lambda error: complaints.append(str(error)))
 
-    tab = context.pages[0]
-    listen(tab)
     context.on("page", listen)
-    yield tab
+    yield context.new_page()
     context.remove_listener("page", listen)
-    tab.remove_listener("console", judge)
-    tab.remove_listener("pageerror", fail)
     assert not complaints, f"errors on the browser's console: {complaints}"
 
 
