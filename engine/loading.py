@@ -119,16 +119,6 @@ def check_config(config: dict[str, Any]) -> str:
     return family
 
 
-def predicted_bytes(path: Path, *, device: str) -> int:
-    """Bytes the weights of the directory `path` will take on `device`, from their headers alone.
-
-    Raises:
-        errors.ModelRefused: no safetensors, or damaged ones.
-    """
-    tensors = weights.headers(path)
-    return _plan(tensors, device, memory.free_bytes(device))[1]
-
-
 def _plan(tensors: dict[str, weights.Tensor], device: str, free: int) -> tuple[str, int]:
     """(dtype, bytes) in which the weights will be held on a device with `free` bytes."""
     as_float32 = weights.float_bytes(tensors, element_bytes=4)

@@ -12,12 +12,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.evidence import GREY, SECOND, order_heads
+from pages.figures.evidence import GREY, LEGEND, SECOND, order_heads
 from pages.figures.frame import PLAIN_AXIS, bare_layout, colour_bar, escape
 
 _HEIGHT = 430
-_LEGEND = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "font": {"size": 12},
-           "itemclick": False, "itemdoubleclick": False}
 
 
 def looks(masses: np.ndarray, *, steps: Sequence[str], texts: Mapping[str, str],
@@ -73,7 +71,7 @@ def losses(*, hide: np.ndarray, hide_control: np.ndarray, cut: np.ndarray, cut_c
             hovertemplate=f"{escape(texts['step'])} %{{x}}<br>{escape(texts[name])} %{{y:+.3f}}<extra></extra>"))
     _layout(figure, steps, texts["step"], theme)
     figure.update_layout(
-        showlegend=True, legend=_LEGEND, margin={"l": 64, "r": 12, "t": 64, "b": 52},
+        showlegend=True, legend=LEGEND, margin={"l": 64, "r": 12, "t": 64, "b": 52},
         yaxis={"title": {"text": escape(texts["delta"]), "standoff": 10, "font": {"size": 13}},
                "gridcolor": "rgba(128,128,128,0.18)",
                "zeroline": True, "zerolinecolor": GREY[theme], "zerolinewidth": 1})

@@ -25,6 +25,10 @@ GREY = {"light": "#8a919e", "dark": "#8b93a1"}
 #: The second of two measures that stand side by side.
 SECOND = {"light": "#2f5bb7", "dark": "#7fa6f8"}
 
+#: One row above the picture; a click hides nothing.
+LEGEND = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "font": {"size": 12},
+          "itemclick": False, "itemdoubleclick": False}
+
 #: Half-width columns of a row's label; a longer one is cut.
 ROW_COLUMNS = 30
 
@@ -353,8 +357,7 @@ def _rows_layout(figure: go.Figure, labels: Sequence[str], *, theme: palette.The
         ticks[bold] = f"<b>{ticks[bold]}</b>"
     layout = bare_layout(title="", theme=theme) | {
         "showlegend": legend, "barmode": "overlay",
-        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "font": {"size": 12},
-                   "itemclick": False, "itemdoubleclick": False},
+        "legend": LEGEND,
         "margin": {"l": 8, "r": 8, "t": 44, "b": 44, "pad": 4},
     }
     figure.update_layout(

@@ -124,11 +124,6 @@ def weights_to_bytes(weights: np.ndarray) -> np.ndarray:
     return np.where(masked, MASKED_BYTE, values).astype(np.uint8)
 
 
-def bytes_to_weights(picture: np.ndarray) -> np.ndarray:
-    """The inverse of `weights_to_bytes`, to ±1/508: float32, NaN where masked."""
-    return np.where(picture == MASKED_BYTE, np.nan, (picture.astype(np.float32) - 1) / 254).astype(np.float32)
-
-
 def differences_to_bytes(differences: np.ndarray, *, limit: float) -> np.ndarray:
     """Differences in [−limit, limit], NaN where masked → uint8: 0 masked, 128 + round(127·d/limit) else."""
     masked = np.isnan(differences)

@@ -51,6 +51,10 @@ def refusal(folder: Path) -> errors.ModelRefused:
     return caught.value
 
 
+def predicted_bytes(folder: Path, *, device: str) -> int:
+    return loading._plan(weights.headers(folder), device, memory.free_bytes(device))[1]
+
+
 @pytest.mark.parametrize("kind", tiny.KINDS)
 def test_loads_the_very_weights(checkpoints, kind):
     loaded = loading.load(checkpoints / kind, device="cpu")
@@ -84,22 +88,20 @@ def test_loading_asks_nobody(checkpoints, kind, monkeypatch):
 @pytest.mark.parametrize("kind", tiny.KINDS)
 def test_prediction_bounds_what_is_held(checkpoints, kind):
     loaded = loading.load(checkpoints / kind, device="cpu")
-    predicted = loading.predicted_bytes(checkpoints / kind, device="cpu")
     storages = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in loaded.model.parameters()}
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in loaded.model.buffers())
     fixed = sum(p.numel() * 4 for name, p in loaded.model.named_parameters() if "embed_positions" in name)
-    assert sum(storages.values()) <= predicted + fixed
-    assert predicted <= loaded.bytes
+    predicted = predicted_bytes(checkpoints / kind, device="cpu")
+    assert sum(storages.values()) - fixed <= predicted <= loaded.bytes
     assert loaded.bytes <= sum(storages.values()) + buffers
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_checkpoints_are_held_in_float32_on_the_cpu(gpt2, dtype):
     tiny.model("gpt2").to(dtype).save_pretrained(gpt2)
-    before = loading.predicted_bytes(gpt2, device="cpu")
     loaded = loading.load(gpt2, device="cpu")
     assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
-    assert loaded.dtype == "float32" and before == loaded.bytes
+    assert loaded.dtype == "float32" and loaded.bytes == predicted_bytes(gpt2, device="cpu")
     assert weights.stored_dtype(weights.headers(gpt2)) == str(dtype).removeprefix("torch.")
 
 
@@ -113,13 +115,12 @@ def test_plan_keeps_the_checkpoints_type_where_float32_would_crowd_a_gpu():
 
 
 def test_over_budget_is_refused_before_anything_is_loaded(gpt2, monkeypatch):
-    needed = loading.predicted_bytes(gpt2, device="cpu")
+    needed = predicted_bytes(gpt2, device="cpu")
     monkeypatch.setattr(memory, "free_bytes", lambda device: needed)
     monkeypatch.setattr(loading, "_model", lambda *args: pytest.fail("loaded"))
     with pytest.raises(errors.OverBudget) as caught:
         loading.load(gpt2, device="cpu")
-    numbers = caught.value.numbers
-    assert numbers["needed_bytes"] == needed and numbers["allowed_bytes"] == int(0.8 * needed)
+    assert caught.value.numbers.items() >= {"needed_bytes": needed, "allowed_bytes": int(0.8 * needed)}.items()
     monkeypatch.undo()
     assert loading.load(gpt2, device="cpu", headroom=1.0).bytes == needed
 
@@ -383,7 +384,7 @@ def test_cuda_holds_float32_and_gives_back_what_did_not_fit(checkpoints, monkeyp
 def test_cuda_keeps_half_precision_when_float32_would_crowd_it(checkpoints, tmp_path, monkeypatch):
     folder = Path(shutil.copytree(checkpoints / "llama", tmp_path / "llama"))
     tiny.model("llama").to(torch.bfloat16).save_pretrained(folder)
-    as_float32 = loading.predicted_bytes(folder, device="cuda")
+    as_float32 = predicted_bytes(folder, device="cuda")
     monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * as_float32 - 2)
     loaded = loading.load(folder, device="cuda")
     assert loaded.dtype == "bfloat16" and {p.dtype for p in loaded.model.parameters()} == {torch.bfloat16}
