@@ -38,6 +38,8 @@ CHROMIUM_ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 )
+#: All tabs of the site in one process, which holds the app's scripts compiled while one tab of it is open.
+ONE_PROCESS = "--process-per-site"
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 #: Opened at /attention, Streamlit first asks whether the app lives under that path; the 404 is its answer.
 BASE_PATH_PROBE = re.compile(r"/\w+/_stcore/(health|host-config)")
@@ -236,10 +238,15 @@ def prepare(profile) -> None:
 
 
 @pytest.fixture(scope="session")
-def profile(chromium, tmp_path_factory):
-    """One profile for the session, English, on disk: a profile in memory compiles the app's scripts for every page."""
+def profile(chromium, app, tmp_path_factory):
+    """One profile for the session, English, on disk: a profile in memory compiles the app's scripts for every page.
+
+    Its first tab stays at an address of the app that runs nothing, and keeps the process that later tabs use.
+    """
     kind, start = chromium
+    start = start | {"args": [*start["args"], ONE_PROCESS]}
     kept = kind.launch_persistent_context(tmp_path_factory.mktemp("profile"), **start, **options("en-GB"))
+    kept.pages[0].goto(f"{app.url}/_stcore/health")
     prepare(kept)
     yield kept
     kept.close()
@@ -264,7 +271,7 @@ def profile_in(chromium):
 
 @pytest.fixture
 def context(profile):
-    """The profile as new but for its cache: no page, no cookie, nothing stored; a request to another host fails."""
+    """The profile as new but for its caches: no page, no cookie, nothing stored; a request to another host fails."""
     foreign: list[str] = []
 
     def judge(request) -> None:
@@ -274,7 +281,7 @@ def context(profile):
 
     profile.on("request", judge)
     yield profile
-    _first, *others = profile.pages  # the browser ends with its last page
+    _first, *others = profile.pages
     for opened in others:
         if opened.url.startswith("http"):
             opened.evaluate("localStorage.clear(), sessionStorage.clear()")

@@ -55,7 +55,7 @@
     }
   };
 
-  const later = () => new Promise((resolve) => setTimeout(resolve, 20));
+  const later = (milliseconds = 20) => new Promise((resolve) => setTimeout(resolve, milliseconds));
   const drawn = () => new Promise((resolve) => requestAnimationFrame(() => requestIdleCallback(resolve)));
   // A skeleton stands where the script of an element is still being loaded; a stale element is about to go.
   const still = () => !open && document.querySelector('[data-testid="stApp"][data-test-script-state="notRunning"]') &&
@@ -74,7 +74,8 @@
           await later();
           continue;
         }
-        await drawn();
+        // A tab that is not shown paints no frame.
+        await Promise.race([drawn(), later(end - Date.now())]);
         calm = still() ? calm + 1 : 0;
       }
       return true;
