@@ -107,29 +107,28 @@ def _heatmap(values, *, query_labels, key_labels, texts, title, selected_query, 
     if values.shape != (len(query_labels), len(key_labels)):
         raise ValueError(f"Expected values ({len(query_labels)}, {len(key_labels)}), as the labels say; "
                          f"got {values.shape}. Label the same axes.")
-    figure = go.Figure(go.Heatmap(
-        z=np.asarray(values, dtype=np.float32), x=np.arange(values.shape[1]), y=np.arange(values.shape[0]),
-        hoverongaps=False, hovertemplate=f"%{{y}} → %{{x}}<br>{value}<extra></extra>",
-        xgap=1 if max(values.shape) <= 32 else 0, ygap=1 if max(values.shape) <= 32 else 0,
-        colorbar=colour_bar(bar), **colour,
-    ))
-    figure.add_trace(tick_anchor())
-    figure.update_layout(
-        **bare_layout(title=title, theme=theme)
-        | {"margin": token_margins(query_labels, key_labels, top=44 if title else 8)},
-        **token_axes(query_labels, key_labels, query=texts["query"], key=texts["key"]),
-        height=picture_height(*values.shape, key_labels),
-    )
+    heatmap = {
+        "type": "heatmap", "z": np.asarray(values, dtype=np.float32), "x": np.arange(values.shape[1]),
+        "y": np.arange(values.shape[0]), "hoverongaps": False,
+        "hovertemplate": f"%{{y}} → %{{x}}<br>{value}<extra></extra>",
+        "xgap": 1 if max(values.shape) <= 32 else 0, "ygap": 1 if max(values.shape) <= 32 else 0,
+        "colorbar": colour_bar(bar), **colour,
+    }
+    layout = bare_layout(title=title, theme=theme) | token_axes(
+        query_labels, key_labels, query=texts["query"], key=texts["key"]) | {
+        "margin": token_margins(query_labels, key_labels, top=44 if title else 8),
+        "height": picture_height(*values.shape, key_labels),
+        "shapes": _row_outline(selected_query, -0.5, values.shape[1] - 0.5, theme),
+    }
     if np.isnan(values).any():
-        figure.update_layout(plot_bgcolor=palette.MASKED[theme])
-    if selected_query is not None:
-        figure.add_shape(_row_outline(selected_query, values.shape[1], theme))
-    return figure
+        layout["plot_bgcolor"] = palette.MASKED[theme]
+    return go.Figure([heatmap, tick_anchor()], layout)
 
 
-def _row_outline(query: int, columns: int, theme: palette.Theme) -> dict:
-    return {"type": "rect", "x0": -0.5, "x1": columns - 0.5, "y0": query - 0.5, "y1": query + 0.5,
-            "line": {"color": palette.ACCENT[theme], "width": 2}, "layer": "above"}
+def _row_outline(query: int | None, left: float, right: float, theme: palette.Theme) -> list[dict]:
+    return [] if query is None else [
+        {"type": "rect", "x0": left, "x1": right, "y0": query - 0.5, "y1": query + 0.5,
+         "line": {"color": palette.ACCENT[theme], "width": 2}, "layer": "above"}]
 
 
 def pattern_image(
@@ -166,33 +165,27 @@ def pattern_image(
     k_from, k_to = float(k_edges[0]) - 0.5, float(k_edges[-1]) - 0.5
     dy, dx = (q_to - q_from) / rows, (k_to - k_from) / columns
     query, key = escape(texts["query"]), escape(texts["key"])
-    figure = go.Figure(go.Image(
-        source=png.data_uri(png.indexed_png(picture, palette.weight_colours(theme))),
-        x0=k_from + dx / 2, dx=dx, y0=q_from + dy / 2, dy=dy,
-        hovertemplate=f"{query} %{{y:.0f}} → {key} %{{x:.0f}}<extra></extra>",
-    ))
+    blocks = {
+        "type": "image", "source": png.data_uri(png.indexed_png(picture, palette.weight_colours(theme))),
+        "x0": k_from + dx / 2, "dx": dx, "y0": q_from + dy / 2, "dy": dy,
+        "hovertemplate": f"{query} %{{y:.0f}} → {key} %{{x:.0f}}<extra></extra>",
+    }
     # An image has no colour bar; an empty trace lends it one.
-    figure.add_trace(go.Scatter(
-        x=np.zeros(1), y=np.zeros(1), mode="markers", opacity=0, hoverinfo="skip", showlegend=False,
-        marker={"color": np.zeros(1), "cmin": 0.0, "cmax": limit, "showscale": True,
-                "colorscale": palette.plotly_weight_scale(theme),
-                "colorbar": colour_bar(texts["weight"])},
-    ))
+    bar = {
+        "type": "scatter", "x": np.zeros(1), "y": np.zeros(1), "mode": "markers", "opacity": 0, "hoverinfo": "skip",
+        "showlegend": False, "marker": {
+            "color": np.zeros(1), "cmin": 0.0, "cmax": limit, "showscale": True,
+            "colorscale": palette.plotly_weight_scale(theme), "colorbar": colour_bar(texts["weight"])},
+    }
     plain = {"showgrid": False, "zeroline": False, "automargin": True, "constrain": "domain"}
-    figure.update_layout(
-        **bare_layout(title=title, theme=theme),
-        xaxis={**plain, "range": [k_from, k_to], "side": "top", "constraintoward": "left",
-               "title": {"text": key}},
-        yaxis={**plain, "range": [q_to, q_from], "scaleanchor": "x", "constraintoward": "bottom",
-               "title": {"text": query}},
-        height=int(np.clip(PICTURE * (q_to - q_from) / (k_to - k_from), 200, PICTURE)) + BAR + 50,
-    )
-    if selected_query is not None:
-        outline = _row_outline(selected_query, 0, theme)
-        figure.add_shape({**outline, "x0": k_from, "x1": k_to})
-    return figure
-
-
+    return go.Figure([blocks, bar], bare_layout(title=title, theme=theme) | {
+        "xaxis": {**plain, "range": [k_from, k_to], "side": "top", "constraintoward": "left",
+                  "title": {"text": key}},
+        "yaxis": {**plain, "range": [q_to, q_from], "scaleanchor": "x", "constraintoward": "bottom",
+                  "title": {"text": query}},
+        "height": int(np.clip(PICTURE * (q_to - q_from) / (k_to - k_from), 200, PICTURE)) + BAR + 50,
+        "shapes": _row_outline(selected_query, k_from, k_to, theme),
+    })
 
 
 def row_bars(
@@ -225,27 +218,27 @@ def row_bars(
     values = np.asarray(weights[shown], dtype=np.float32)
     colours = palette.weight_colours(theme)[palette.weights_to_bytes(values)]
     outline = palette.to_hex(palette.sequential(theme)[160:161])[0]
-    figure = go.Figure(go.Bar(
-        x=values, y=place, orientation="h", texttemplate="%{x:.2f}", textposition="outside", cliponaxis=False,
-        marker={"color": palette.to_hex(colours), "line": {"width": 1, "color": outline}},
-        hovertemplate=f"%{{y}}<br>{escape(texts['weight'])} %{{x:.4f}}<extra></extra>",
-    ))
-    figure.add_shape({"type": "line", "x0": uniform, "x1": uniform, "y0": -0.5, "y1": max(len(shown), 1) - 0.5,
-                      "line": {"color": palette.ACCENT[theme], "width": 1.5, "dash": "dash"}})
-    figure.add_annotation(x=uniform, y=max(len(shown), 1) - 0.5, yanchor="top", xanchor="left", showarrow=False,
-                          text=f"{escape(texts['uniform'])} {uniform:.2f}", font={"color": palette.ACCENT[theme]})
-    figure.update_layout(
-        **bare_layout(title=title, theme=theme) | {"margin": {"l": 8, "r": 8, "t": 44 if title else 8,
-                                                              "b": 32 if left.size else 8, "pad": 4}},
-        xaxis={"range": [0, max(1.12 * float(values.max(initial=0.0)), 1.4 * uniform)], "showgrid": False,
-               "zeroline": False, "showticklabels": False, "fixedrange": True},
-        yaxis={"range": [max(len(shown), 1) + 0.3, -0.5], "tickmode": "array", "tickvals": place, "automargin": True,
-               "ticktext": [isolate(escape(shorten(key_labels[key]))) for key in shown], "showgrid": False,
-               "zeroline": False, "fixedrange": True},
-        height=56 + 24 * max(len(shown), 1) + (24 if left.size else 0) + (36 if title else 0),
-    )
+    bottom = max(len(shown), 1) - 0.5
+    notes = [{"x": uniform, "y": bottom, "yanchor": "top", "xanchor": "left", "showarrow": False,
+              "text": f"{escape(texts['uniform'])} {uniform:.2f}", "font": {"color": palette.ACCENT[theme]}}]
     if left.size:
         text = texts["others"].format(count=left.size, mass=f"{float(weights[left].sum()):.2f}")
-        figure.add_annotation(xref="paper", x=0, y=len(shown) + 0.3, xanchor="left", yanchor="top", yshift=-2,
-                              showarrow=False, text=escape(text))
-    return figure
+        notes.append({"xref": "paper", "x": 0, "y": len(shown) + 0.3, "xanchor": "left", "yanchor": "top",
+                      "yshift": -2, "showarrow": False, "text": escape(text)})
+    return go.Figure({
+        "type": "bar", "x": values, "y": place, "orientation": "h", "texttemplate": "%{x:.2f}",
+        "textposition": "outside", "cliponaxis": False,
+        "marker": {"color": palette.to_hex(colours), "line": {"width": 1, "color": outline}},
+        "hovertemplate": f"%{{y}}<br>{escape(texts['weight'])} %{{x:.4f}}<extra></extra>",
+    }, bare_layout(title=title, theme=theme) | {
+        "margin": {"l": 8, "r": 8, "t": 44 if title else 8, "b": 32 if left.size else 8, "pad": 4},
+        "xaxis": {"range": [0, max(1.12 * float(values.max(initial=0.0)), 1.4 * uniform)], "showgrid": False,
+                  "zeroline": False, "showticklabels": False, "fixedrange": True},
+        "yaxis": {"range": [bottom + 0.8, -0.5], "tickmode": "array", "tickvals": place, "automargin": True,
+                  "ticktext": [isolate(escape(shorten(key_labels[key]))) for key in shown], "showgrid": False,
+                  "zeroline": False, "fixedrange": True},
+        "height": 56 + 24 * max(len(shown), 1) + (24 if left.size else 0) + (36 if title else 0),
+        "shapes": [{"type": "line", "x0": uniform, "x1": uniform, "y0": -0.5, "y1": bottom,
+                    "line": {"color": palette.ACCENT[theme], "width": 1.5, "dash": "dash"}}],
+        "annotations": notes,
+    })

@@ -31,22 +31,17 @@ def looks(masses: np.ndarray, *, steps: Sequence[str], texts: Mapping[str, str],
     values = np.stack([masses[:, layer, head] for layer, head in heads])
     y, x = np.indices(values.shape)
     cells = palette.weight_colours(theme)[palette.weights_to_bytes(values.ravel())]
-    figure = go.Figure([
-        go.Heatmap(
-            z=values, zmin=0, zmax=1, colorscale=palette.plotly_weight_scale(theme), colorbar=colour_bar(texts["mass"]),
-            xgap=1, ygap=1,
-            hovertemplate=f"%{{y}}<br>{escape(texts['step'])} %{{x}}<br>{escape(texts['mass'])} %{{z:.4f}}"
-                          "<extra></extra>"),
-        go.Scatter(
-            x=x.ravel(), y=y.ravel(), mode="text", text=np.char.mod("%.2f", values).ravel(), hoverinfo="skip",
-            textfont={"size": 11, "color": palette.ink_on(cells)}, showlegend=False),
-    ])
-    _layout(figure, steps, texts["step"], theme)
-    figure.update_layout(
-        margin={"l": 64, "r": 8, "t": 44, "b": 76}, xaxis={"side": "top"},
-        yaxis={"tickmode": "array", "tickvals": np.arange(len(heads)), "autorange": "reversed", "showgrid": False,
-               "ticktext": [f"L{layer} H{head}" for layer, head in heads]})
-    return figure
+    layout = _layout(steps, texts["step"], theme, x_axis={"side": "top"}, y_axis={
+        "tickmode": "array", "tickvals": np.arange(len(heads)), "autorange": "reversed", "showgrid": False,
+        "ticktext": [f"L{layer} H{head}" for layer, head in heads]})
+    return go.Figure([
+        {"type": "heatmap", "z": values, "zmin": 0, "zmax": 1, "colorscale": palette.plotly_weight_scale(theme),
+         "colorbar": colour_bar(texts["mass"]), "xgap": 1, "ygap": 1,
+         "hovertemplate": f"%{{y}}<br>{escape(texts['step'])} %{{x}}<br>{escape(texts['mass'])} %{{z:.4f}}"
+                          "<extra></extra>"},
+        {"type": "scatter", "x": x.ravel(), "y": y.ravel(), "mode": "text", "hoverinfo": "skip", "showlegend": False,
+         "text": np.char.mod("%.2f", values).ravel(), "textfont": {"size": 11, "color": palette.ink_on(cells)}},
+    ], layout | {"margin": {"l": 64, "r": 8, "t": 44, "b": 76, "pad": 0}})
 
 
 def losses(*, hide: np.ndarray, hide_control: np.ndarray, cut: np.ndarray, cut_control: np.ndarray,
@@ -59,30 +54,31 @@ def losses(*, hide: np.ndarray, hide_control: np.ndarray, cut: np.ndarray, cut_c
         steps: n_snapshots display strings.
         texts: `hide`, `cut`, `hide_control`, `cut_control`, `delta` (the axis), `step`.
     """
-    at = np.arange(len(steps))
-    figure = go.Figure()
+    at, traces = np.arange(len(steps)), []
     drawn = (("hide", hide, 1, palette.ACCENT, "circle"), ("cut", cut, 1, SECOND, "diamond"),
              ("hide_control", hide_control, -1, palette.ACCENT, ""), ("cut_control", cut_control, -1, SECOND, ""))
     for name, values, sign, colour, symbol in drawn:
         style = {"mode": "lines+markers", "marker": {"size": 8, "symbol": symbol}} if symbol else {"mode": "lines"}
-        figure.add_trace(go.Scatter(
-            x=at, y=sign * np.asarray(values, dtype=float), name=escape(texts[name]), **style,
-            line={"color": colour[theme], "width": 2.2 if symbol else 1.6, "dash": "solid" if symbol else "dot"},
-            hovertemplate=f"{escape(texts['step'])} %{{x}}<br>{escape(texts[name])} %{{y:+.3f}}<extra></extra>"))
-    _layout(figure, steps, texts["step"], theme)
-    figure.update_layout(
-        showlegend=True, legend=LEGEND, margin={"l": 64, "r": 12, "t": 64, "b": 52},
-        yaxis={"title": {"text": escape(texts["delta"]), "standoff": 10, "font": {"size": 13}},
-               "gridcolor": "rgba(128,128,128,0.18)",
-               "zeroline": True, "zerolinecolor": GREY[theme], "zerolinewidth": 1})
-    return figure
+        traces.append({
+            "type": "scatter", "x": at, "y": sign * np.asarray(values, dtype=float), "name": escape(texts[name]),
+            "line": {"color": colour[theme], "width": 2.2 if symbol else 1.6, "dash": "solid" if symbol else "dot"},
+            "hovertemplate": f"{escape(texts['step'])} %{{x}}<br>{escape(texts[name])} %{{y:+.3f}}<extra></extra>",
+            **style})
+    layout = _layout(steps, texts["step"], theme, y_axis={
+        "title": {"text": escape(texts["delta"]), "standoff": 10, "font": {"size": 13}},
+        "gridcolor": "rgba(128,128,128,0.18)", "zeroline": True, "zerolinecolor": GREY[theme], "zerolinewidth": 1})
+    return go.Figure(traces, layout | {"showlegend": True, "legend": LEGEND,
+                                       "margin": {"l": 64, "r": 12, "t": 64, "b": 52, "pad": 0}})
 
 
-def _layout(figure: go.Figure, steps: Sequence[str], name: str, theme: palette.Theme) -> None:
+def _layout(steps: Sequence[str], name: str, theme: palette.Theme, *, y_axis: dict,
+            x_axis: dict | None = None) -> dict:
     axis = {**PLAIN_AXIS, "fixedrange": True}
-    figure.update_layout(
-        **bare_layout(title="", theme=theme) | {"height": _HEIGHT},
-        xaxis={**axis, "showgrid": False, "tickmode": "array", "tickvals": np.arange(len(steps)), "tickangle": 0,
-               "ticktext": [escape(step) for step in steps], "tickfont": {"size": 11},
-               "range": [-0.5, len(steps) - 0.5], "title": {"text": escape(name), "standoff": 6, "font": {"size": 13}}},
-        yaxis=axis)
+    return bare_layout(title="", theme=theme) | {
+        "height": _HEIGHT,
+        "xaxis": {**axis, "showgrid": False, "tickmode": "array", "tickvals": np.arange(len(steps)), "tickangle": 0,
+                  "ticktext": [escape(step) for step in steps], "tickfont": {"size": 11},
+                  "range": [-0.5, len(steps) - 0.5],
+                  "title": {"text": escape(name), "standoff": 6, "font": {"size": 13}}, **(x_axis or {})},
+        "yaxis": {**axis, **y_axis},
+    }

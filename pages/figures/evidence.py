@@ -84,24 +84,22 @@ def head_masses(
     rows = np.arange(len(labels))
     picked = {name: np.array(values) for name, values in picked.items()}
     fills = [palette.ACCENT[theme] if fill else "rgba(0,0,0,0)" for fill in filled]
-    figure = go.Figure(go.Bar(
-        x=picked["mass"], y=rows, orientation="h", name=escape(texts["mass"]), width=0.62,
-        marker={"color": fills, "line": {"width": 1.4, "color": palette.ACCENT[theme]}},
-        hovertemplate=f"%{{y}}<br>{escape(texts['mass'])} %{{x:.4f}}<extra></extra>",
-    ))
+    traces = [{
+        "type": "bar", "x": picked["mass"], "y": rows, "orientation": "h", "name": escape(texts["mass"]), "width": 0.62,
+        "marker": {"color": fills, "line": {"width": 1.4, "color": palette.ACCENT[theme]}},
+        "hovertemplate": f"%{{y}}<br>{escape(texts['mass'])} %{{x:.4f}}<extra></extra>",
+    }]
     marks = (("uniform", "line-ns-open", 15, 2), ("offset", "diamond", 10, 1), ("swap", "x-thin-open", 9, 2))
     for name, symbol, size, line in marks:
-        figure.add_trace(go.Scatter(
-            x=picked[name], y=rows, mode="markers", name=escape(texts[name]),
-            marker={"symbol": symbol, "size": size, "color": palette.TEXT[theme],
-                    "line": {"width": line, "color": palette.BACKGROUND[theme] if name == "offset"
-                             else palette.TEXT[theme]}},
-            hovertemplate=f"%{{y}}<br>{escape(texts[name])} %{{x:.4f}}<extra></extra>",
-        ))
+        traces.append({
+            "type": "scatter", "x": picked[name], "y": rows, "mode": "markers", "name": escape(texts[name]),
+            "marker": {"symbol": symbol, "size": size, "color": palette.TEXT[theme],
+                       "line": {"width": line, "color": palette.BACKGROUND[theme] if name == "offset"
+                                else palette.TEXT[theme]}},
+            "hovertemplate": f"%{{y}}<br>{escape(texts[name])} %{{x:.4f}}<extra></extra>",
+        })
     top = max(0.05, *(float(values[np.isfinite(values)].max(initial=0.0)) for values in picked.values()))
-    _rows_layout(figure, labels, theme=theme, legend=True)
-    figure.update_xaxes(range=[0, min(1.02, 1.15 * top)])
-    return figure
+    return go.Figure(traces, _rows_layout(labels, theme=theme, x_axis={"range": [0, min(1.02, 1.15 * top)]}))
 
 
 def word_flows(
@@ -124,18 +122,16 @@ def word_flows(
         rollout_uniform, value_uniform: what uniform heads would give to B.
         texts: `rollout`, `value`, `uniform`.
     """
-    figure = _paired_bars(words, (("rollout", rollout), ("value", value)), key=key, texts=texts, theme=theme,
+    traces = _paired_bars(words, (("rollout", rollout), ("value", value)), key=key, texts=texts, theme=theme,
                           number=".4f")
     if key is not None:
-        figure.add_trace(go.Scatter(
-            x=[rollout_uniform, value_uniform], y=[key - 0.19, key + 0.19], mode="markers",
-            name=escape(texts["uniform"]),
-            marker={"symbol": "line-ns-open", "size": 13, "color": palette.TEXT[theme], "line": {"width": 2}},
-            hovertemplate=f"{escape(texts['uniform'])} %{{x:.4f}}<extra></extra>",
-        ))
-    _rows_layout(figure, words, theme=theme, legend=True, bold=key, row=36)
-    figure.update_xaxes(rangemode="tozero")
-    return figure
+        traces.append({
+            "type": "scatter", "x": [rollout_uniform, value_uniform], "y": [key - 0.19, key + 0.19], "mode": "markers",
+            "name": escape(texts["uniform"]),
+            "marker": {"symbol": "line-ns-open", "size": 13, "color": palette.TEXT[theme], "line": {"width": 2}},
+            "hovertemplate": f"{escape(texts['uniform'])} %{{x:.4f}}<extra></extra>",
+        })
+    return go.Figure(traces, _rows_layout(words, theme=theme, x_axis={"rangemode": "tozero"}, bold=key, row=36))
 
 
 def word_effects(
@@ -155,11 +151,10 @@ def word_effects(
         key: index of B.
         texts: `cut`, `hide`, `delta` (the axis).
     """
-    figure = _paired_bars(words, (("cut", cut), ("hide", hide)), key=key, texts=texts, theme=theme, number="+.4f")
-    _rows_layout(figure, words, theme=theme, legend=True, bold=key, row=36)
-    _zero_line(figure, theme)
-    figure.update_xaxes(title={"text": escape(texts["delta"])})
-    return figure
+    traces = _paired_bars(words, (("cut", cut), ("hide", hide)), key=key, texts=texts, theme=theme, number="+.4f")
+    return go.Figure(traces, _rows_layout(
+        words, theme=theme, x_axis={"title": {"text": escape(texts["delta"])}}, shapes=[_zero_line(theme)], bold=key,
+        row=36))
 
 
 def layer_effects(
@@ -180,25 +175,24 @@ def layer_effects(
     """
     labels = [texts["layer"].format(layer=layer) for layer in range(len(effects))] + [texts["everywhere"]]
     values = np.append(np.asarray(effects, dtype=float), everywhere)
-    figure = go.Figure(go.Bar(
-        x=values, y=np.arange(len(values)), orientation="h", width=0.6, name=escape(texts["delta"]), showlegend=False,
-        marker={"color": palette.ACCENT[theme], "opacity": [0.6] * len(effects) + [1.0]},
-        texttemplate="%{x:+.3f}", textposition="outside", cliponaxis=False,
-        hovertemplate="%{y}<br>%{x:+.4f}<extra></extra>",
-    ))
+    traces, shapes = [{
+        "type": "bar", "x": values, "y": np.arange(len(values)), "orientation": "h", "width": 0.6,
+        "name": escape(texts["delta"]), "showlegend": False,
+        "marker": {"color": palette.ACCENT[theme], "opacity": [0.6] * len(effects) + [1.0]},
+        "texttemplate": "%{x:+.3f}", "textposition": "outside", "cliponaxis": False,
+        "hovertemplate": "%{y}<br>%{x:+.4f}<extra></extra>",
+    }], [_zero_line(theme)]
     band = 0.0 if np.isnan(control) else control
     if not np.isnan(control):
-        figure.add_shape({"type": "rect", "x0": -band, "x1": band, "y0": 0, "y1": 1, "yref": "paper",
+        shapes.insert(0, {"type": "rect", "x0": -band, "x1": band, "y0": 0, "y1": 1, "yref": "paper",
                           "fillcolor": GREY[theme], "opacity": 0.25, "line": {"width": 0}, "layer": "below"})
         # A shape has no entry in the legend; an empty trace lends it one.
-        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=escape(texts["control"]),
-                                    marker={"symbol": "square", "size": 11, "color": GREY[theme], "opacity": 0.5}))
-    _rows_layout(figure, labels, theme=theme, legend=True)
-    _zero_line(figure, theme)
+        traces.append({"type": "scatter", "x": [None], "y": [None], "mode": "markers", "name": escape(texts["control"]),
+                       "marker": {"symbol": "square", "size": 11, "color": GREY[theme], "opacity": 0.5}})
     low, high = min(-band, float(np.nanmin(values))), max(band, float(np.nanmax(values)))
     room = 0.28 * max(high - low, 1e-3)
-    figure.update_xaxes(range=[low - room, high + room], title={"text": escape(texts["delta"])})
-    return figure
+    x_axis = {"range": [low - room, high + room], "title": {"text": escape(texts["delta"])}}
+    return go.Figure(traces, _rows_layout(labels, theme=theme, x_axis=x_axis, shapes=shapes))
 
 
 def replacement_effects(
@@ -217,23 +211,21 @@ def replacement_effects(
         changed: for each, whether the output changed; None where none was written.
         texts: `changed`, `kept`, `baseline`, `delta`.
     """
-    figure = go.Figure()
-    rows = np.arange(len(labels))
+    traces, rows = [], np.arange(len(labels))
     groups = (("changed", True, palette.ACCENT[theme]), ("kept", False, SECOND[theme]), ("baseline", None, GREY[theme]))
     for name, state, colour in groups:
         here = [at for at in rows if changed[at] is state]
         if here:
-            figure.add_trace(go.Bar(
-                x=np.asarray(deltas, dtype=float)[here], y=here, orientation="h", width=0.6, name=escape(texts[name]),
-                marker={"color": colour}, texttemplate="%{x:+.2f}", textposition="outside", cliponaxis=False,
-                hovertemplate="%{y}<br>%{x:+.4f}<extra></extra>",
-            ))
-    _rows_layout(figure, labels, theme=theme, legend=True, bold=0)
-    _zero_line(figure, theme)
+            traces.append({
+                "type": "bar", "x": np.asarray(deltas, dtype=float)[here], "y": here, "orientation": "h", "width": 0.6,
+                "name": escape(texts[name]), "marker": {"color": colour},
+                "texttemplate": "%{x:+.2f}", "textposition": "outside", "cliponaxis": False,
+                "hovertemplate": "%{y}<br>%{x:+.4f}<extra></extra>",
+            })
     low, high = min(0.0, float(np.nanmin(deltas))), max(0.0, float(np.nanmax(deltas)))
     room = 0.22 * max(high - low, 1e-3)
-    figure.update_xaxes(range=[low - room, high + room], title={"text": escape(texts["delta"])})
-    return figure
+    x_axis = {"range": [low - room, high + room], "title": {"text": escape(texts["delta"])}}
+    return go.Figure(traces, _rows_layout(labels, theme=theme, x_axis=x_axis, shapes=[_zero_line(theme)], bold=0))
 
 
 def head_map(
@@ -253,17 +245,18 @@ def head_map(
         limit: the value of the strongest colour; None takes the largest |value|.
         outlined: (n_layers, n_heads) bool, heads to frame.
     """
-    figure = _matrix(
+    traces, layout = _matrix(
         values, rows=[str(at) for at in range(values.shape[0])], columns=[str(at) for at in range(values.shape[1])],
         limit=limit or _largest(values), title=title, bar=texts["value"], theme=theme,
         hover=f"{escape(texts['layer'])} %{{y}}, {escape(texts['head'])} %{{x}}<br>%{{z:+.4f}}<extra></extra>",
     )
-    figure.update_xaxes(title={"text": escape(texts["head"]), "standoff": 4}, side="top")
-    figure.update_yaxes(title={"text": escape(texts["layer"]), "standoff": 4})
-    for layer, head in np.argwhere(outlined) if outlined is not None else ():
-        figure.add_shape({"type": "rect", "x0": head - 0.47, "x1": head + 0.47, "y0": layer - 0.47, "y1": layer + 0.47,
-                          "line": {"color": palette.ACCENT[theme], "width": 2.5}})
-    return figure
+    layout["xaxis"]["title"] = {"text": escape(texts["head"]), "standoff": 4}
+    layout["yaxis"]["title"] = {"text": escape(texts["layer"]), "standoff": 4}
+    layout["shapes"] = [
+        {"type": "rect", "x0": head - 0.47, "x1": head + 0.47, "y0": layer - 0.47, "y1": layer + 0.47,
+         "line": {"color": palette.ACCENT[theme], "width": 2.5}}
+        for layer, head in (np.argwhere(outlined) if outlined is not None else ())]
+    return go.Figure(traces, layout)
 
 
 def correlation_table(
@@ -287,58 +280,56 @@ def correlation_table(
     rows = [f"{number} · {name}" for number, name in zip(numbers, names, strict=True)]
     extra = np.empty((*kendall.shape, 2), dtype=object)
     extra[..., 0], extra[..., 1] = kendall, [escape(name) for name in names]
-    figure = _matrix(
+    return go.Figure(*_matrix(
         spearman, rows=rows, columns=numbers, limit=1.0, title=title, bar=bar, theme=theme, digits=2, extra=extra,
         hover="%{y} · %{customdata[1]}<br>ρ = %{z:+.3f}, τ = %{customdata[0]:+.3f}<extra></extra>",
-    )
-    figure.update_xaxes(side="top")
-    return figure
+    ))
 
 
 def _paired_bars(words: Sequence[str], measures: Sequence[tuple[str, np.ndarray]], *, key: int | None,
-                 texts: Mapping[str, str], theme: palette.Theme, number: str) -> go.Figure:
+                 texts: Mapping[str, str], theme: palette.Theme, number: str) -> list[dict]:
     """Two measures of each word as bars above each other; B's are solid, the other words' pale."""
-    figure, rows = go.Figure(), np.arange(len(words))
+    rows = np.arange(len(words))
     pale = [1.0 if at == key else 0.45 for at in rows]
     styles = zip(measures, (palette.ACCENT[theme], SECOND[theme]), (-0.19, 0.19), strict=True)
-    for (name, values), colour, shift in styles:
-        figure.add_trace(go.Bar(
-            x=np.asarray(values, dtype=float), y=rows + shift, orientation="h", name=escape(texts[name]), width=0.36,
-            text=[escape(word) for word in words], textposition="none", marker={"color": colour, "opacity": pale},
-            hovertemplate=f"%{{text}}<br>{escape(texts[name])} %{{x:{number}}}<extra></extra>",
-        ))
-    return figure
+    return [{
+        "type": "bar", "x": np.asarray(values, dtype=float), "y": rows + shift, "orientation": "h",
+        "name": escape(texts[name]), "width": 0.36, "text": [escape(word) for word in words], "textposition": "none",
+        "marker": {"color": colour, "opacity": pale},
+        "hovertemplate": f"%{{text}}<br>{escape(texts[name])} %{{x:{number}}}<extra></extra>",
+    } for (name, values), colour, shift in styles]
 
 
 def _matrix(values: np.ndarray, *, rows: Sequence[str], columns: Sequence[str], limit: float, title: str, bar: str,
-            theme: palette.Theme, hover: str, digits: int = 3, extra: np.ndarray | None = None) -> go.Figure:
-    figure = go.Figure(go.Heatmap(
-        z=np.asarray(values, dtype=float), x=np.arange(len(columns)), y=np.arange(len(rows)), customdata=extra,
-        zmin=-limit, zmax=limit, colorscale=palette.plotly_difference_scale(theme), colorbar=colour_bar(bar),
-        xgap=1, ygap=1, hoverongaps=False, hovertemplate=hover,
-    ))
+            theme: palette.Theme, hover: str, digits: int = 3,
+            extra: np.ndarray | None = None) -> tuple[list[dict], dict]:
+    traces = [{
+        "type": "heatmap", "z": np.asarray(values, dtype=float), "x": np.arange(len(columns)),
+        "y": np.arange(len(rows)), "customdata": extra, "zmin": -limit, "zmax": limit,
+        "colorscale": palette.plotly_difference_scale(theme), "colorbar": colour_bar(bar),
+        "xgap": 1, "ygap": 1, "hoverongaps": False, "hovertemplate": hover,
+    }]
     if values.size <= MOST_NUMBERS:
         # Rounded before it is written: −0.0001 must not read "-0.000". In a trace of its own, because a heatmap's
         # numbers are of two greys that half-strong cells swallow.
         written = np.char.replace(np.char.mod(f"%+.{digits}f", np.round(values, digits) + 0.0), "-", "−")
         cells = palette.difference_colours(theme)[palette.differences_to_bytes(values.ravel(), limit=limit)]
         y, x = np.indices(values.shape)
-        figure.add_trace(go.Scatter(
-            x=x.ravel(), y=y.ravel(), mode="text", text=np.where(np.isnan(values), "", written).ravel(),
-            textfont={"size": 11, "color": palette.ink_on(cells)}, hoverinfo="skip", showlegend=False))
+        traces.append({
+            "type": "scatter", "x": x.ravel(), "y": y.ravel(), "mode": "text",
+            "text": np.where(np.isnan(values), "", written).ravel(),
+            "textfont": {"size": 11, "color": palette.ink_on(cells)}, "hoverinfo": "skip", "showlegend": False})
     plain = {"showgrid": False, "zeroline": False, "ticks": "", "automargin": True, "tickmode": "array",
              "fixedrange": True}
     cell = max(14, min(34, 480 // max(1, len(rows))))
-    figure.update_layout(
-        **bare_layout(title=title, theme=theme),
-        xaxis={**plain, "tickvals": np.arange(len(columns)),
-               "ticktext": [escape(shorten(name, 26)) for name in columns]},
-        yaxis={**plain, "tickvals": np.arange(len(rows)), "ticktext": [escape(shorten(name, 30)) for name in rows],
-               "ticklabelstandoff": 4, "autorange": "reversed"},
-        height=int(cell * len(rows) + 150 + (36 if title else 0)),
-    )
-    figure.update_layout(plot_bgcolor=palette.MASKED[theme] if np.isnan(values).any() else "rgba(0,0,0,0)")
-    return figure
+    return traces, bare_layout(title=title, theme=theme) | {
+        "xaxis": {**plain, "tickvals": np.arange(len(columns)), "side": "top",
+                  "ticktext": [escape(shorten(name, 26)) for name in columns]},
+        "yaxis": {**plain, "tickvals": np.arange(len(rows)), "ticktext": [escape(shorten(name, 30)) for name in rows],
+                  "ticklabelstandoff": 4, "autorange": "reversed"},
+        "height": int(cell * len(rows) + 150 + (36 if title else 0)),
+        "plot_bgcolor": palette.MASKED[theme] if np.isnan(values).any() else "rgba(0,0,0,0)",
+    }
 
 
 def _largest(values: np.ndarray) -> float:
@@ -346,24 +337,21 @@ def _largest(values: np.ndarray) -> float:
     return (float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0) or 1.0
 
 
-def _zero_line(figure: go.Figure, theme: palette.Theme) -> None:
-    figure.add_vline(x=0, line={"color": palette.TEXT[theme], "width": 1})
+def _zero_line(theme: palette.Theme) -> dict:
+    return {"type": "line", "x0": 0, "x1": 0, "xref": "x", "y0": 0, "y1": 1, "yref": "y domain",
+            "line": {"color": palette.TEXT[theme], "width": 1}}
 
 
-def _rows_layout(figure: go.Figure, labels: Sequence[str], *, theme: palette.Theme, legend: bool,
-                 bold: int | None = None, row: int = _ROW) -> None:
+def _rows_layout(labels: Sequence[str], *, theme: palette.Theme, x_axis: dict, shapes: Sequence[dict] = (),
+                 bold: int | None = None, row: int = _ROW) -> dict:
     ticks = [isolate(escape(shorten(label, ROW_COLUMNS))) for label in labels]
     if bold is not None and bold < len(ticks):
         ticks[bold] = f"<b>{ticks[bold]}</b>"
-    layout = bare_layout(title="", theme=theme) | {
-        "showlegend": legend, "barmode": "overlay",
-        "legend": LEGEND,
-        "margin": {"l": 8, "r": 8, "t": 44, "b": 44, "pad": 4},
+    return bare_layout(title="", theme=theme) | {
+        "showlegend": True, "barmode": "overlay", "legend": LEGEND, "shapes": shapes,
+        "margin": {"l": 8, "r": 8, "t": 44, "b": 44, "pad": 4}, "height": 100 + row * max(2, len(labels)),
+        "xaxis": {"zeroline": False, "gridcolor": "rgba(128,128,128,0.18)", "fixedrange": True, "automargin": True,
+                  **x_axis},
+        "yaxis": {"tickmode": "array", "tickvals": np.arange(len(labels)), "ticktext": ticks, "automargin": True,
+                  "range": [len(labels) - 0.5, -0.5], "showgrid": False, "zeroline": False, "fixedrange": True},
     }
-    figure.update_layout(
-        **layout,
-        xaxis={"zeroline": False, "gridcolor": "rgba(128,128,128,0.18)", "fixedrange": True, "automargin": True},
-        yaxis={"tickmode": "array", "tickvals": np.arange(len(labels)), "ticktext": ticks, "automargin": True,
-               "range": [len(labels) - 0.5, -0.5], "showgrid": False, "zeroline": False, "fixedrange": True},
-        height=100 + row * max(2, len(labels)),
-    )

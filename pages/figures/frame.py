@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import plotly.graph_objects as go
 
 from pages.figures import palette
 
@@ -117,10 +116,10 @@ def _widest(labels: Sequence[str]) -> int:
     return max((min(columns_of(label), TICK_COLUMNS) for label in labels), default=1)
 
 
-def tick_anchor() -> go.Scatter:
+def tick_anchor() -> dict:
     """An empty trace on x2/y2: Plotly draws no axis without one."""
-    return go.Scatter(x=np.zeros(1), y=np.zeros(1), xaxis="x2", yaxis="y2", mode="markers", opacity=0,
-                      hoverinfo="skip", showlegend=False)
+    return {"type": "scatter", "x": np.zeros(1), "y": np.zeros(1), "xaxis": "x2", "yaxis": "y2", "mode": "markers",
+            "opacity": 0, "hoverinfo": "skip", "showlegend": False}
 
 
 def colour_bar(name: str) -> dict:

@@ -23,38 +23,39 @@ STATIC = {"staticPlot": True, "displayModeBar": False, "responsive": True}
 def bars(values: Sequence[float], *, labels: Sequence[str], baseline: float | None = None, number: str = ".2f",
          theme: palette.Theme) -> go.Figure:
     """Horizontal bars with their numbers; `baseline` is a dashed line across them, with the numbers beyond it."""
-    place = np.arange(len(values))
-    figure = go.Figure(go.Bar(
-        x=np.asarray(values, dtype=np.float64), y=place, orientation="h", textposition="outside", cliponaxis=False,
-        text=[f"{value:{number}}" for value in values] if baseline is None else None,
-        marker={"color": palette.to_hex(palette.sequential(theme)[140:141])[0]},
-    ))
+    place, numbers = np.arange(len(values)), [f"{value:{number}}" for value in values]
     low, high = min(0.0, *values), max(0.0, *values, baseline or 0.0)
     room = 0.22 * (high - low or 1.0)
-    figure.update_layout(
-        **_layout(theme),
-        xaxis={"range": [low - (room if low else 0), high + (room if high else 0)], "visible": False},
-        yaxis={"tickmode": "array", "tickvals": place, "ticktext": [isolate(escape(label)) for label in labels],
-               "range": [len(values) - 0.5, -0.5], "showgrid": False, "zeroline": False, "automargin": True},
-    )
+    layout = _layout(theme) | {
+        "xaxis": {"range": [low - (room if low else 0), high + (room if high else 0)], "visible": False},
+        "yaxis": {"tickmode": "array", "tickvals": place, "ticktext": [isolate(escape(label)) for label in labels],
+                  "range": [len(values) - 0.5, -0.5], "showgrid": False, "zeroline": False, "automargin": True},
+    }
     if baseline is not None:
-        for at, value in enumerate(values):
-            figure.add_annotation(x=1, xref="paper", xanchor="right", y=at, text=f"{value:{number}}", showarrow=False)
-        figure.add_vline(x=baseline, line={"dash": "dash", "width": 1.5, "color": palette.ACCENT[theme]})
-    return figure
+        layout["annotations"] = [{"x": 1, "xref": "paper", "xanchor": "right", "y": at, "text": text,
+                                  "showarrow": False} for at, text in enumerate(numbers)]
+        layout["shapes"] = [{"type": "line", "x0": baseline, "x1": baseline, "xref": "x", "y0": 0, "y1": 1,
+                             "yref": "y domain",
+                             "line": {"dash": "dash", "width": 1.5, "color": palette.ACCENT[theme]}}]
+    return go.Figure([{
+        "type": "bar", "x": np.asarray(values, dtype=np.float64), "y": place, "orientation": "h",
+        "text": numbers if baseline is None else None, "textposition": "outside", "cliponaxis": False,
+        "marker": {"color": palette.to_hex(palette.sequential(theme)[140:141])[0]},
+    }], layout)
 
 
 def line(x: np.ndarray, y: np.ndarray, *, limit: float, x_unit: str, y_unit: str, theme: palette.Theme) -> go.Figure:
     """A growing quantity with a line at `limit`."""
-    figure = go.Figure(go.Scatter(x=x, y=y, mode="lines", fill="tozeroy",
-                                  line={"width": 2, "color": palette.to_hex(palette.sequential(theme)[140:141])[0]}))
-    figure.add_hline(y=limit, line={"dash": "dash", "width": 1.5, "color": palette.ACCENT[theme]})
     axis = {"showgrid": False, "zeroline": False, "automargin": True, "nticks": 5, "ticklabelstandoff": 4}
-    figure.update_layout(
-        **_layout(theme), xaxis={**axis, "ticksuffix": x_unit},
-        yaxis={**axis, "ticksuffix": y_unit, "rangemode": "tozero"},
-    )
-    return figure
+    return go.Figure([{
+        "type": "scatter", "x": x, "y": y, "mode": "lines", "fill": "tozeroy",
+        "line": {"width": 2, "color": palette.to_hex(palette.sequential(theme)[140:141])[0]},
+    }], _layout(theme) | {
+        "xaxis": {**axis, "ticksuffix": x_unit},
+        "yaxis": {**axis, "ticksuffix": y_unit, "rangemode": "tozero"},
+        "shapes": [{"type": "line", "x0": 0, "x1": 1, "xref": "x domain", "y0": limit, "y1": limit, "yref": "y",
+                    "line": {"dash": "dash", "width": 1.5, "color": palette.ACCENT[theme]}}],
+    })
 
 
 def _layout(theme: palette.Theme) -> dict:

@@ -68,21 +68,20 @@ def growth(lengths: np.ndarray, held: np.ndarray, *, storage: np.ndarray, formul
         selected: the step to mark.
     """
     blue, text = COLOURS["cache"][theme], palette.TEXT[theme]
-    figure = go.Figure()
+    traces = []
     if (storage != held).any():
-        figure.add_trace(_line(lengths, storage, texts["storage"], LIMIT[theme], dash="dot"))
-    figure.add_trace(_line(lengths, held, texts["held"], blue, width=3))
-    figure.data[-1].update(fill="tozeroy", fillcolor=_faint(blue))
+        traces.append(_line(lengths, storage, texts["storage"], LIMIT[theme], dash="dot"))
+    traces.append(_line(lengths, held, texts["held"], blue, width=3) | {"fill": "tozeroy", "fillcolor": _faint(blue)})
     every = max(1, len(lengths) // _MOST_MARKS)
-    figure.add_trace(go.Scatter(
-        x=lengths[::every], y=formula[::every].astype(float), mode="markers", name=escape(texts["formula"]),
-        customdata=_names(formula[::every]), hovertemplate="%{customdata}",
-        marker={"symbol": "circle-open", "size": 8, "color": text, "line": {"width": 1.5}},
-    ))
-    _layout(figure, x=texts["tokens"], most=float(max(storage.max(initial=0), formula.max(initial=0))), theme=theme)
+    traces.append({
+        "type": "scatter", "x": lengths[::every], "y": formula[::every].astype(float), "mode": "markers",
+        "name": escape(texts["formula"]), "customdata": _names(formula[::every]), "hovertemplate": "%{customdata}",
+        "marker": {"symbol": "circle-open", "size": 8, "color": text, "line": {"width": 1.5}},
+    })
+    layout = _layout(x=texts["tokens"], most=float(max(storage.max(initial=0), formula.max(initial=0))), theme=theme)
     if selected is not None and len(lengths):
-        figure.add_vline(x=float(lengths[selected]), line={"color": text, "width": 1, "dash": "dot"})
-    return figure
+        layout["shapes"] = [_upright(float(lengths[selected]), text, width=1, dash="dot")]
+    return go.Figure(traces, layout)
 
 
 def layers(held: np.ndarray, *, formula: np.ndarray, texts: Mapping[str, str],
@@ -94,19 +93,16 @@ def layers(held: np.ndarray, *, formula: np.ndarray, texts: Mapping[str, str],
         texts: `layer`, `held`, `formula`.
     """
     place = np.arange(len(held))
-    figure = go.Figure(go.Bar(
-        x=place, y=held.astype(float), name=escape(texts["held"]), customdata=_names(held),
-        marker={"color": COLOURS["cache"][theme]}, hovertemplate="%{customdata}",
-    ))
-    figure.add_trace(go.Scatter(
-        x=place, y=formula.astype(float), name=escape(texts["formula"]), customdata=_names(formula), mode="markers",
-        hovertemplate="%{customdata}",
-        marker={"symbol": "line-ew-open", "size": 14, "color": palette.TEXT[theme], "line": {"width": 2}},
-    ))
-    _layout(figure, x=texts["layer"], most=float(max(held.max(initial=0), formula.max(initial=0))), theme=theme)
-    figure.update_layout(bargap=0.15)
-    _layer_axis(figure, len(held))
-    return figure
+    layout = _layout(x=texts["layer"], most=float(max(held.max(initial=0), formula.max(initial=0))), theme=theme)
+    layout["xaxis"] |= _layer_axis(len(held))
+    return go.Figure([{
+        "type": "bar", "x": place, "y": held.astype(float), "name": escape(texts["held"]), "customdata": _names(held),
+        "marker": {"color": COLOURS["cache"][theme]}, "hovertemplate": "%{customdata}",
+    }, {
+        "type": "scatter", "x": place, "y": formula.astype(float), "name": escape(texts["formula"]),
+        "customdata": _names(formula), "mode": "markers", "hovertemplate": "%{customdata}",
+        "marker": {"symbol": "line-ew-open", "size": 14, "color": palette.TEXT[theme], "line": {"width": 2}},
+    }], layout | {"bargap": 0.15})
 
 
 def kinds_by_layer(values: Mapping[str, np.ndarray], *, layer: str, theme: palette.Theme = "light") -> go.Figure:
@@ -116,23 +112,24 @@ def kinds_by_layer(values: Mapping[str, np.ndarray], *, layer: str, theme: palet
         values: display name → (n_layers,) bytes, the model's own first; 0 leaves a gap.
         layer: the name of the horizontal axis.
     """
-    figure = go.Figure()
+    traces = []
     for number, (name, held) in enumerate(values.items()):
         colour = COLOURS["cache"][theme] if number == 0 else palette.TEXT[theme]
-        line = _line(np.arange(len(held)), np.where(held > 0, held, np.nan), name, colour,
+        line = _line(np.arange(len(held)), np.where(held > 0, held, np.nan), name, colour, shape="hvh",
                      width=6 if number == 0 else 1.5, dash=_DASHES[number % len(_DASHES)])
-        figure.add_trace(line.update(customdata=_names(held), line={"shape": "hvh"}, opacity=0.6 if not number else 1))
+        traces.append(line | {"customdata": _names(held), "opacity": 0.6 if number == 0 else 1})
     every = np.concatenate([held[held > 0] for held in values.values()] or [np.ones(1)])
     powers = range(int(np.log2(every.min(initial=2**60))) - 1, int(np.log2(every.max(initial=1))) + 3, 2)
-    _layout(figure, x=layer, most=None, theme=theme)
-    figure.update_yaxes(type="log", rangemode="normal", tickmode="array", tickvals=[2.0**power for power in powers],
-                        ticktext=[readable_bytes(2.0**power) for power in powers])
-    _layer_axis(figure, max(len(held) for held in values.values()))
-    return figure
+    layout = _layout(x=layer, most=None, theme=theme)
+    layout["xaxis"] |= _layer_axis(max(len(held) for held in values.values()))
+    layout["yaxis"] |= {"type": "log", "rangemode": "normal", "tickmode": "array",
+                        "tickvals": [2.0**power for power in powers],
+                        "ticktext": [readable_bytes(2.0**power) for power in powers]}
+    return go.Figure(traces, layout)
 
 
-def _layer_axis(figure: go.Figure, n_layers: int) -> None:
-    figure.update_xaxes(dtick=max(1, -(-n_layers // 16)), range=[-0.6, n_layers - 0.4])
+def _layer_axis(n_layers: int) -> dict:
+    return {"dtick": max(1, -(-n_layers // 16)), "range": [-0.6, n_layers - 0.4]}
 
 
 def costs(lengths: np.ndarray, *, cached: np.ndarray, uncached: np.ndarray, texts: Mapping[str, str], unit: str,
@@ -145,15 +142,13 @@ def costs(lengths: np.ndarray, *, cached: np.ndarray, uncached: np.ndarray, text
         texts: `tokens`, `cached`, `uncached`, `value` (the axis' name).
         unit: behind the numbers on hovering.
     """
-    figure = go.Figure()
     pairs = ((uncached, texts["uncached"], LIMIT[theme]), (cached, texts["cached"], COLOURS["cache"][theme]))
-    for values, name, colour in pairs:
-        figure.add_trace(_line(lengths[:len(values)], values, name, colour, width=3))
-        figure.data[-1].update(customdata=None, hovertemplate=f"%{{y:.3s}}{escape(unit)}")
-    _layout(figure, x=texts["tokens"], most=None, theme=theme)
-    figure.update_yaxes(title={"text": escape(texts["value"]), "standoff": 8, "font": {"size": 13}},
-                        tickformat="~s", ticksuffix=unit)
-    return figure
+    traces = [_line(lengths[:len(values)], values, name, colour, width=3)
+              | {"customdata": None, "hovertemplate": f"%{{y:.3s}}{escape(unit)}"} for values, name, colour in pairs]
+    layout = _layout(x=texts["tokens"], most=None, theme=theme)
+    layout["yaxis"] |= {"title": {"text": escape(texts["value"]), "standoff": 8, "font": {"size": 13}},
+                        "tickformat": "~s", "ticksuffix": unit}
+    return go.Figure(traces, layout)
 
 
 def device(lengths: np.ndarray, *, series: Mapping[str, np.ndarray], tokens: str,
@@ -164,12 +159,11 @@ def device(lengths: np.ndarray, *, series: Mapping[str, np.ndarray], tokens: str
         series: display name → (n_steps,) bytes, the smallest first.
         tokens: the name of the horizontal axis.
     """
-    figure = go.Figure()
     colours = (COLOURS["cache"][theme], COLOURS["logits"][theme], LIMIT[theme])
-    for (name, values), colour in zip(series.items(), colours, strict=False):
-        figure.add_trace(_line(lengths, values, name, colour, width=2))
-    _layout(figure, x=tokens, most=max(float(values.max(initial=0)) for values in series.values()), theme=theme)
-    return figure
+    traces = [_line(lengths, values, name, colour)
+              for (name, values), colour in zip(series.items(), colours, strict=False)]
+    most = max(float(values.max(initial=0)) for values in series.values())
+    return go.Figure(traces, _layout(x=tokens, most=most, theme=theme))
 
 
 def needs(lengths: np.ndarray, *, parts: Mapping[str, np.ndarray], names: Mapping[str, str], gpu_bytes: int,
@@ -185,28 +179,28 @@ def needs(lengths: np.ndarray, *, parts: Mapping[str, np.ndarray], names: Mappin
         longest: the most tokens that fit, −1 or None where there is no such line.
         texts: `tokens`, `gpu`, `here`, `longest` (finished sentences of a few words).
     """
-    figure = go.Figure()
-    total = np.zeros(len(lengths))
+    traces, total = [], np.zeros(len(lengths))
     for part, values in parts.items():
         colour = COLOURS[part][theme]
         total = total + values
-        figure.add_trace(go.Scatter(
-            x=lengths, y=values.astype(float), name=escape(names[part]), stackgroup="need", mode="lines",
-            line={"width": 0.5, "color": colour}, fillcolor=colour, customdata=_names(values),
-            hovertemplate="%{customdata}",
-        ))
-    _layout(figure, x=texts["tokens"], most=max(float(total.max(initial=0)), float(gpu_bytes)), theme=theme, room=1.3)
-    figure.add_hline(y=gpu_bytes, line={"color": LIMIT[theme], "width": 2})
-    figure.add_annotation(x=0, xref="paper", xanchor="left", y=gpu_bytes, yanchor="bottom", showarrow=False,
-                          text=escape(texts["gpu"]), font={"color": LIMIT[theme]}, bgcolor=_veil(theme))
-    span = (float(lengths[0]), float(lengths[-1]))
+        traces.append({
+            "type": "scatter", "x": lengths, "y": values.astype(float), "name": escape(names[part]),
+            "stackgroup": "need", "mode": "lines", "line": {"width": 0.5, "color": colour}, "fillcolor": colour,
+            "customdata": _names(values), "hovertemplate": "%{customdata}",
+        })
+    red, text, span = LIMIT[theme], palette.TEXT[theme], (float(lengths[0]), float(lengths[-1]))
+    shapes = [{"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "yref": "y", "y0": gpu_bytes, "y1": gpu_bytes,
+               "line": {"color": red, "width": 2}}]
+    notes = [{"x": 0, "xref": "paper", "xanchor": "left", "y": gpu_bytes, "yanchor": "bottom", "showarrow": False,
+              "text": escape(texts["gpu"]), "font": {"color": red}, "bgcolor": _veil(theme)}]
     if longest is not None and span[0] <= longest <= span[1]:
-        figure.add_vline(x=longest, line={"color": LIMIT[theme], "width": 1.5, "dash": "dash"})
-        _flag(figure, longest, texts["longest"], LIMIT[theme], row=0, span=span, theme=theme)
-    figure.add_vline(x=n_tokens, line={"color": palette.TEXT[theme], "width": 1.5, "dash": "dot"})
-    _flag(figure, n_tokens, texts["here"], palette.TEXT[theme], row=1, span=span, theme=theme)
-    figure.update_layout(hovermode="x unified")
-    return figure
+        shapes.append(_upright(longest, red, width=1.5, dash="dash"))
+        notes.append(_flag(longest, texts["longest"], red, row=0, span=span, theme=theme))
+    shapes.append(_upright(n_tokens, text, width=1.5, dash="dot"))
+    notes.append(_flag(n_tokens, texts["here"], text, row=1, span=span, theme=theme))
+    most = max(float(total.max(initial=0)), float(gpu_bytes))
+    return go.Figure(traces, _layout(x=texts["tokens"], most=most, theme=theme, room=1.3)
+                     | {"shapes": shapes, "annotations": notes})
 
 
 def variants(names: Sequence[str], values: np.ndarray, *, own: int, theme: palette.Theme = "light") -> go.Figure:
@@ -218,55 +212,57 @@ def variants(names: Sequence[str], values: np.ndarray, *, own: int, theme: palet
         own: index of the model's own.
     """
     place, colour = np.arange(len(names)), COLOURS["cache"][theme]
-    figure = go.Figure(go.Bar(
-        x=values.astype(float), y=place, orientation="h", text=[readable_bytes(value) for value in values],
-        textposition="outside", cliponaxis=False, hoverinfo="skip",
-        marker={"color": [colour if index == own else _faint(colour) for index in place],
-                "line": {"width": 1, "color": colour}},
-    ))
     room = HALF_WIDTH * max(map(columns_of, names), default=0) + 16
-    figure.update_layout(
-        **bare_layout(title="", theme=theme) | {"margin": {"l": room, "r": 70, "t": 8, "b": 8}},
-        height=24 + 38 * len(names),
-        xaxis={"visible": False, "range": [0, max(float(values.max(initial=0)), 1.0) * 1.08], "fixedrange": True},
-        yaxis={**PLAIN_AXIS, "range": [len(names) - 0.4, -0.6], "tickmode": "array", "tickvals": place,
-               "ticktext": [escape(name) for name in names], "ticklabelstandoff": 4, "showgrid": False,
-               "fixedrange": True},
-    )
-    return figure
+    return go.Figure({
+        "type": "bar", "x": values.astype(float), "y": place, "orientation": "h",
+        "text": [readable_bytes(value) for value in values], "textposition": "outside", "cliponaxis": False,
+        "hoverinfo": "skip", "marker": {"color": [colour if index == own else _faint(colour) for index in place],
+                                        "line": {"width": 1, "color": colour}},
+    }, bare_layout(title="", theme=theme) | {
+        "margin": {"l": room, "r": 70, "t": 8, "b": 8}, "height": 24 + 38 * len(names),
+        "xaxis": {"visible": False, "range": [0, max(float(values.max(initial=0)), 1.0) * 1.08], "fixedrange": True},
+        "yaxis": {**PLAIN_AXIS, "range": [len(names) - 0.4, -0.6], "tickmode": "array", "tickvals": place,
+                  "ticktext": [escape(name) for name in names], "ticklabelstandoff": 4, "showgrid": False,
+                  "fixedrange": True},
+    })
 
 
-def _line(x: np.ndarray, values: np.ndarray, name: str, colour: str, *, width: float = 2,
-          dash: str = "solid") -> go.Scatter:
-    return go.Scatter(x=x, y=values.astype(float), name=escape(name), mode="lines", customdata=_names(values),
-                      line={"color": colour, "width": width, "dash": dash}, hovertemplate="%{customdata}")
+def _line(x: np.ndarray, values: np.ndarray, name: str, colour: str, *, width: float = 2, **line: str) -> dict:
+    return {"type": "scatter", "x": x, "y": values.astype(float), "name": escape(name), "mode": "lines",
+            "customdata": _names(values), "hovertemplate": "%{customdata}",
+            "line": {"color": colour, "width": width, "dash": "solid", **line}}
+
+
+def _upright(x: float, colour: str, **line: float | str) -> dict:
+    """A vertical line over the whole picture."""
+    return {"type": "line", "xref": "x", "x0": x, "x1": x, "yref": "y domain", "y0": 0, "y1": 1,
+            "line": {"color": colour, **line}}
 
 
 def _names(values: np.ndarray) -> list[str]:
     return [readable_bytes(value) if value == value else "" for value in values.tolist()]
 
 
-def _layout(figure: go.Figure, *, x: str, most: float | None, theme: palette.Theme, room: float = 1.05) -> None:
+def _layout(*, x: str, most: float | None, theme: palette.Theme, room: float = 1.05) -> dict:
     axis = {**PLAIN_AXIS, "gridcolor": _GRID[theme], "ticklabelstandoff": 4}
     y = {**axis, "rangemode": "tozero"}
     if most is not None:
         places, names = byte_ticks(most)
         y |= {"tickmode": "array", "tickvals": places, "ticktext": names, "range": [0, max(most * room, 1.0)]}
-    figure.update_layout(
-        **bare_layout(title="", theme=theme) | {"margin": {"l": 84, "r": 16, "t": 40, "b": 48}, "showlegend": True},
-        height=HEIGHT, hovermode="x unified", yaxis=y,
-        xaxis={**axis, "title": {"text": escape(x), "standoff": 8, "font": {"size": 13}}, "tickformat": ",d"},
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
-    )
+    return bare_layout(title="", theme=theme) | {
+        "margin": {"l": 84, "r": 16, "t": 40, "b": 48}, "showlegend": True, "height": HEIGHT,
+        "hovermode": "x unified", "yaxis": y,
+        "xaxis": {**axis, "title": {"text": escape(x), "standoff": 8, "font": {"size": 13}}, "tickformat": ",d"},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
+    }
 
 
-def _flag(figure: go.Figure, x: float, text: str, colour: str, *, row: int, span: tuple[float, float],
-          theme: palette.Theme) -> None:
+def _flag(x: float, text: str, colour: str, *, row: int, span: tuple[float, float], theme: palette.Theme) -> dict:
     """A note at the top of a vertical line, on the side where there is room."""
     right = x <= span[0] + 0.55 * (span[1] - span[0])
-    figure.add_annotation(x=x, y=1, yref="paper", yanchor="top", yshift=-2 - 22 * row, showarrow=False,
-                          xanchor="left" if right else "right", xshift=4 if right else -4, text=escape(text),
-                          font={"color": colour}, bgcolor=_veil(theme))
+    return {"x": x, "y": 1, "yref": "paper", "yanchor": "top", "yshift": -2 - 22 * row, "showarrow": False,
+            "xanchor": "left" if right else "right", "xshift": 4 if right else -4, "text": escape(text),
+            "font": {"color": colour}, "bgcolor": _veil(theme)}
 
 
 def _veil(theme: palette.Theme) -> str:

@@ -118,10 +118,11 @@ def falls(x: np.ndarray, series: Mapping[str, np.ndarray], *, x_name: str, y_nam
         series: name → (m,) float > 0; what is not above 0 is left out.
     """
     shown = {name: np.where(np.asarray(y, dtype=np.float64) > 0, y, np.nan) for name, y in series.items()}
-    figure = lines(x, shown, x_name=x_name, y_name=y_name, log_y=True, points=True, theme=theme)
-    figure.update_xaxes(type="log", tickmode="array", tickvals=np.asarray(x), ticktext=[f"{value:g}" for value in x])
-    _few_decades(figure, shown)
-    return figure
+    return lines(x, shown, x_name=x_name, y_name=y_name, log_y=True, points=True, theme=theme, axes={
+        "xaxis": {"type": "log", "tickmode": "array", "tickvals": np.asarray(x),
+                  "ticktext": [f"{value:g}" for value in x]},
+        "yaxis": _few_decades(shown),
+    })
 
 
 def by_layer(series: Mapping[str, np.ndarray], *, first: int, x_name: str, y_name: str,
@@ -134,10 +135,8 @@ def by_layer(series: Mapping[str, np.ndarray], *, first: int, x_name: str, y_nam
     """
     shown = {name: np.where(np.asarray(y, dtype=np.float64) > 0, y, np.nan) for name, y in series.items()}
     length = max((len(y) for y in shown.values()), default=0)
-    figure = lines(np.arange(first, first + length), shown, x_name=x_name, y_name=y_name, log_y=True, points=True,
-                   theme=theme)
-    _few_decades(figure, shown)
-    return figure
+    return lines(np.arange(first, first + length), shown, x_name=x_name, y_name=y_name, log_y=True, points=True,
+                 axes={"yaxis": _few_decades(shown)}, theme=theme)
 
 
 def losses(steps: np.ndarray, series: Mapping[str, np.ndarray], *, chance: tuple[float, str], n_steps: int,
@@ -150,27 +149,26 @@ def losses(steps: np.ndarray, series: Mapping[str, np.ndarray], *, chance: tuple
         chance: the loss of guessing, and its name.
         n_steps: of the whole run.
     """
-    figure = lines(steps, series, x_name=x_name, y_name=y_name, theme=theme)
+    figure = lines(steps, series, x_name=x_name, y_name=y_name, theme=theme,
+                   axes={"xaxis": {"range": [0, n_steps]}, "yaxis": {"rangemode": "tozero"}})
     level, name = chance
     # Grey and solid: the accent's dashes would pass for one of the runs.
-    figure.update_layout(
-        shapes=[{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level,
-                 "line": {"color": GREY[theme], "width": 1}}],
-        annotations=[{"xref": "paper", "x": 1, "xanchor": "right", "y": level, "yanchor": "bottom", "showarrow": False,
-                      "text": escape(name), "font": {"color": GREY[theme], "size": 12}}],
-        xaxis={"range": [0, n_steps]}, yaxis={"rangemode": "tozero"})
+    figure.layout.shapes = [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level,
+                             "line": {"color": GREY[theme], "width": 1}}]
+    figure.layout.annotations = [{
+        "xref": "paper", "x": 1, "xanchor": "right", "y": level, "yanchor": "bottom", "showarrow": False,
+        "text": escape(name), "font": {"color": GREY[theme], "size": 12}}]
     return figure
 
 
-def _few_decades(figure: go.Figure, series: Mapping[str, np.ndarray]) -> None:
+def _few_decades(series: Mapping[str, np.ndarray]) -> dict[str, object]:
     """Within three decades ticks at 1, 2 and 5; beyond, whole powers, at most six."""
     known = np.concatenate([y[np.isfinite(y)] for y in series.values()] or [np.ones(1)])
     low, high = (np.log10(known.min()), np.log10(known.max())) if len(known) else (0.0, 0.0)
     if high - low >= 3:
-        figure.update_yaxes(dtick=int(np.ceil((high - low) / 6)), exponentformat="power")
-        return
+        return {"dtick": int(np.ceil((high - low) / 6)), "exponentformat": "power"}
     ticks = [digit * 10.0**power for power in range(int(np.floor(low)), int(np.ceil(high)) + 1) for digit in (1, 2, 5)]
-    figure.update_yaxes(tickmode="array", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+    return {"tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def _chart(x_name: str, y_name: str, theme: palette.Theme, *, x_axis: Mapping[str, object] | None = None,

@@ -48,41 +48,43 @@ def table(values: np.ndarray, *, texts: Mapping[str, str], row: int | None = Non
     bar = colour_bar(texts["value"])
     position, dimension = escape(texts["position"]), escape(texts["dimension"])
     if values.size <= POINTED_CELLS:
-        figure = go.Figure(go.Heatmap(
-            z=np.asarray(values, dtype=np.float32), zmin=-limit, zmax=limit, colorscale=scale, colorbar=bar,
-            hovertemplate=f"{position} %{{y}}, {dimension} %{{x}}<br>{escape(texts['value'])} %{{z:.4f}}"
-                          "<extra></extra>",
-        ))
+        traces = [{
+            "type": "heatmap", "z": np.asarray(values, dtype=np.float32), "zmin": -limit, "zmax": limit,
+            "colorscale": scale, "colorbar": bar,
+            "hovertemplate": f"{position} %{{y}}, {dimension} %{{x}}<br>{escape(texts['value'])} %{{z:.4f}}"
+                             "<extra></extra>",
+        }]
     else:
         picture = palette.differences_to_bytes(values, limit=limit)
-        figure = go.Figure(go.Image(
-            source=png.data_uri(png.indexed_png(picture, palette.difference_colours(theme))),
-            hovertemplate=f"{position} %{{y}}, {dimension} %{{x}}<extra></extra>",
-        ))
         # An image has no colour bar; an empty trace lends it one.
-        figure.add_trace(go.Scatter(
-            x=np.zeros(1), y=np.zeros(1), mode="markers", opacity=0, hoverinfo="skip",
-            marker={"color": np.zeros(1), "cmin": -limit, "cmax": limit, "showscale": True, "colorscale": scale,
-                    "colorbar": bar},
-        ))
-    figure.update_layout(**bare_layout(title="", theme=theme) | {"margin": _TABLE_MARGIN}, height=HEIGHT + 40)
-    figure.update_xaxes(**PLAIN_AXIS, range=[-0.5, d - 0.5], showgrid=False, side="top", constrain="range",
-                        title=_named(texts["dimension"]))
-    # An image asks for square pixels; a table is as wide as the page.
-    figure.update_yaxes(**PLAIN_AXIS, range=[n - 0.5, -0.5], showgrid=False, title=_named(texts["position"]),
-                        scaleanchor=False)
-    line = {"color": palette.ACCENT[theme], "width": 1.5}
+        traces = [{
+            "type": "image", "source": png.data_uri(png.indexed_png(picture, palette.difference_colours(theme))),
+            "hovertemplate": f"{position} %{{y}}, {dimension} %{{x}}<extra></extra>",
+        }, {
+            "type": "scatter", "x": np.zeros(1), "y": np.zeros(1), "mode": "markers", "opacity": 0,
+            "hoverinfo": "skip", "marker": {"color": np.zeros(1), "cmin": -limit, "cmax": limit, "showscale": True,
+                                            "colorscale": scale, "colorbar": bar},
+        }]
+    frame = {"type": "rect", "line": {"color": palette.ACCENT[theme], "width": 1.5}}
+    shapes = []
     if row is not None:
-        figure.add_shape(type="rect", x0=-0.5, x1=d - 0.5, y0=row - 0.5, y1=row + 0.5, line=line)
+        shapes.append({**frame, "x0": -0.5, "x1": d - 0.5, "y0": row - 0.5, "y1": row + 0.5})
     if column is not None:
-        figure.add_shape(type="rect", x0=column - 0.5, x1=column + 0.5, y0=-0.5, y1=n - 0.5, line=line)
-    return figure
+        shapes.append({**frame, "x0": column - 0.5, "x1": column + 0.5, "y0": -0.5, "y1": n - 0.5})
+    return go.Figure(traces, bare_layout(title="", theme=theme) | {
+        "margin": _TABLE_MARGIN, "height": HEIGHT + 40, "shapes": shapes,
+        "xaxis": {**PLAIN_AXIS, "range": [-0.5, d - 0.5], "showgrid": False, "side": "top", "constrain": "range",
+                  "title": _named(texts["dimension"])},
+        # An image asks for square pixels; a table is as wide as the page.
+        "yaxis": {**PLAIN_AXIS, "range": [n - 0.5, -0.5], "showgrid": False, "title": _named(texts["position"]),
+                  "scaleanchor": False},
+    })
 
 
 def lines(x: np.ndarray, series: Mapping[str, np.ndarray], *, x_name: str, y_name: str, log_y: bool = False,
           marker: tuple[float, float] | None = None, level: tuple[float, str] | None = None,
           place: tuple[float, str] | None = None, points: bool = False, shape: str = "linear",
-          theme: palette.Theme = "light") -> go.Figure:
+          axes: Mapping[str, dict] | None = None, theme: palette.Theme = "light") -> go.Figure:
     """Lines over one axis, apart by colour and dash, named below.
 
     Args:
@@ -94,27 +96,28 @@ def lines(x: np.ndarray, series: Mapping[str, np.ndarray], *, x_name: str, y_nam
         level, place: a horizontal and a vertical line to compare with, with its name.
         points: draw every point too.
         shape: Plotly's line shape; "hvh" for counts that jump.
+        axes: what else `xaxis` and `yaxis` have.
     """
-    figure = go.Figure()
-    for number, (name, y) in enumerate(series.items()):
-        figure.add_trace(go.Scatter(
-            x=np.asarray(x, dtype=np.float64), y=np.asarray(y, dtype=np.float64), name=escape(name),
-            mode="lines+markers" if points else "lines", marker={"size": 4},
-            line={"color": LINES[theme][number % 5], "dash": DASHES[number % 5], "width": 2,
-                  "shape": shape},
-            hovertemplate=f"{escape(x_name)} %{{x}}<br>{escape(y_name)} %{{y:.4g}}<extra>{escape(name)}</extra>",
-        ))
-    _plain_axes(figure, x_name, y_name, theme)
-    if log_y:
-        figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    traces = [{
+        "type": "scatter", "x": np.asarray(x, dtype=np.float64), "y": np.asarray(y, dtype=np.float64),
+        "name": escape(name), "mode": "lines+markers" if points else "lines", "marker": {"size": 4},
+        "line": {"color": LINES[theme][number % 5], "dash": DASHES[number % 5], "width": 2, "shape": shape},
+        "hovertemplate": f"{escape(x_name)} %{{x}}<br>{escape(y_name)} %{{y:.4g}}<extra>{escape(name)}</extra>",
+    } for number, (name, y) in enumerate(series.items())]
     if marker is not None:
-        figure.add_trace(go.Scatter(
-            x=np.array([marker[0]]), y=np.array([marker[1]]), mode="markers", hoverinfo="skip", showlegend=False,
-            marker={"size": 11, "color": palette.ACCENT[theme], "symbol": "diamond"}))
-    _compare(figure, level, place, log_y, theme)
+        traces.append({
+            "type": "scatter", "x": np.array([marker[0]]), "y": np.array([marker[1]]), "mode": "markers",
+            "hoverinfo": "skip", "showlegend": False,
+            "marker": {"size": 11, "color": palette.ACCENT[theme], "symbol": "diamond"}})
+    layout = _plain_layout(x_name, y_name, theme) | _compared(level, place, log_y, theme)
+    if log_y:
+        layout["yaxis"] |= {"type": "log", "exponentformat": "power", "dtick": 1}
+    for name, more in (axes or {}).items():
+        layout[name] |= more
     if len(series) > 1:
-        figure.update_layout(showlegend=True, margin={"b": _LEGEND_ROOM})
-    return figure
+        layout["showlegend"] = True
+        layout["margin"] |= {"b": _LEGEND_ROOM}
+    return go.Figure(traces, layout)
 
 
 def graded_lines(x: np.ndarray, series: np.ndarray, *, names: Sequence[str], x_name: str, y_name: str,
@@ -130,19 +133,14 @@ def graded_lines(x: np.ndarray, series: np.ndarray, *, names: Sequence[str], x_n
     """
     steps = np.linspace(230, 90, max(len(series), 1)).astype(int)
     colours = palette.to_hex(palette.sequential(theme)[steps])
-    figure = go.Figure()
     order = [i for i in range(len(series)) if i != chosen] + ([chosen] if chosen is not None else [])
-    for i in order:
-        picked = i == chosen
-        figure.add_trace(go.Scatter(
-            x=np.asarray(x, dtype=np.float64), y=np.asarray(series[i], dtype=np.float64), mode="lines",
-            name=escape(names[i]), line={"color": palette.ACCENT[theme] if picked else colours[i],
-                                         "width": 3 if picked else 1.4},
-            hovertemplate=f"{escape(x_name)} %{{x}}<br>{escape(y_name)} %{{y:.4g}}<extra>{escape(names[i])}</extra>",
-        ))
-    _plain_axes(figure, x_name, y_name, theme)
-    _compare(figure, None, place, False, theme)
-    return figure
+    traces = [{
+        "type": "scatter", "x": np.asarray(x, dtype=np.float64), "y": np.asarray(series[i], dtype=np.float64),
+        "mode": "lines", "name": escape(names[i]),
+        "line": {"color": palette.ACCENT[theme] if i == chosen else colours[i], "width": 3 if i == chosen else 1.4},
+        "hovertemplate": f"{escape(x_name)} %{{x}}<br>{escape(y_name)} %{{y:.4g}}<extra>{escape(names[i])}</extra>",
+    } for i in order]
+    return go.Figure(traces, _plain_layout(x_name, y_name, theme) | _compared(None, place, False, theme))
 
 
 def turning_pairs(angles: np.ndarray, *, names: Sequence[str], theme: palette.Theme = "light") -> go.Figure:
@@ -152,29 +150,30 @@ def turning_pairs(angles: np.ndarray, *, names: Sequence[str], theme: palette.Th
         angles: (pairs, m) radians of positions 0 … m − 1; the hand stands at the last.
         names: of the pairs, drawn below their circles.
     """
-    figure = go.Figure()
+    traces, notes = [], []
     around = np.linspace(0, 2 * np.pi, 61)
     gap = 2.7
     for pair, turned in enumerate(angles):
-        centre = gap * pair
-        figure.add_trace(go.Scatter(
-            x=centre + np.cos(around), y=np.sin(around), mode="lines", hoverinfo="skip",
-            line={"color": GREY[theme], "width": 1}))
-        figure.add_trace(go.Scatter(
-            x=centre + np.cos(turned), y=np.sin(turned), mode="markers", hoverinfo="skip",
-            marker={"size": 5, "color": LINES[theme][0], "opacity": np.linspace(0.15, 0.8, len(turned))}))
-        end = turned[-1]
-        figure.add_trace(go.Scatter(
-            x=np.array([centre, centre + np.cos(end)]), y=np.array([0.0, np.sin(end)]), mode="lines+markers",
-            line={"color": palette.ACCENT[theme], "width": 3}, marker={"size": [1, 9]},
-            hovertemplate=f"{escape(names[pair])}<br>{end:.3f} rad<extra></extra>"))
-        figure.add_annotation(x=centre, y=-1.25, text=escape(names[pair]), showarrow=False, yanchor="top",
-                              font={"size": 12})
-    layout = bare_layout(title="", theme=theme) | {"margin": {"l": 4, "r": 4, "t": 4, "b": 4}}
-    figure.update_layout(**layout, height=200)
-    figure.update_xaxes(visible=False, range=[-1.3, gap * (len(angles) - 1) + 1.3])
-    figure.update_yaxes(visible=False, range=[-1.9, 1.2], scaleanchor="x")
-    return figure
+        centre, end = gap * pair, turned[-1]
+        traces += [{
+            "type": "scatter", "x": centre + np.cos(around), "y": np.sin(around), "mode": "lines",
+            "hoverinfo": "skip", "line": {"color": GREY[theme], "width": 1},
+        }, {
+            "type": "scatter", "x": centre + np.cos(turned), "y": np.sin(turned), "mode": "markers",
+            "hoverinfo": "skip",
+            "marker": {"size": 5, "color": LINES[theme][0], "opacity": np.linspace(0.15, 0.8, len(turned))},
+        }, {
+            "type": "scatter", "x": np.array([centre, centre + np.cos(end)]), "y": np.array([0.0, np.sin(end)]),
+            "mode": "lines+markers", "line": {"color": palette.ACCENT[theme], "width": 3}, "marker": {"size": [1, 9]},
+            "hovertemplate": f"{escape(names[pair])}<br>{end:.3f} rad<extra></extra>",
+        }]
+        notes.append({"x": centre, "y": -1.25, "text": escape(names[pair]), "showarrow": False, "yanchor": "top",
+                      "font": {"size": 12}})
+    return go.Figure(traces, bare_layout(title="", theme=theme) | {
+        "margin": {"l": 4, "r": 4, "t": 4, "b": 4}, "height": 200, "annotations": notes,
+        "xaxis": {"visible": False, "range": [-1.3, gap * (len(angles) - 1) + 1.3]},
+        "yaxis": {"visible": False, "range": [-1.9, 1.2], "scaleanchor": "x"},
+    })
 
 
 def grid(values: np.ndarray, *, texts: Mapping[str, str], theme: palette.Theme = "light") -> go.Figure:
@@ -189,45 +188,50 @@ def grid(values: np.ndarray, *, texts: Mapping[str, str], theme: palette.Theme =
     ticks = [low, round((low + high) / 2, 0 if high - low > 8 else 3), high]
     steps = np.linspace(0.0, 1.0, 17)
     colours = palette.to_hex(palette.sequential(theme)[np.round(255 * steps).astype(int)])
-    figure = go.Figure(go.Heatmap(
-        z=np.asarray(values, dtype=np.float32), hoverongaps=False, zmin=low, zmax=high,
-        colorbar=colour_bar(texts["value"]) | {"tickmode": "array", "tickvals": ticks, "ticktext": [
-            f"{tick:.4g}".replace("-", "−") for tick in ticks]},
-        colorscale=[[float(step), colour] for step, colour in zip(steps, colours, strict=True)],
-        hovertemplate=f"{escape(texts['query'])} %{{y}} → {escape(texts['key'])} %{{x}}<br>"
-                      f"{escape(texts['value'])} %{{z:.4g}}<extra></extra>"))
-    figure.update_layout(**bare_layout(title="", theme=theme) | {"margin": _TABLE_MARGIN}, height=HEIGHT + 40)
-    figure.update_xaxes(**PLAIN_AXIS, side="top", showgrid=False, title=_named(texts["key"]), constrain="domain",
-                        constraintoward="left")
-    figure.update_yaxes(**PLAIN_AXIS, autorange="reversed", showgrid=False, title=_named(texts["query"]),
-                        scaleanchor="x", constrain="domain", constraintoward="bottom")
+    layout = bare_layout(title="", theme=theme) | {
+        "margin": _TABLE_MARGIN, "height": HEIGHT + 40,
+        "xaxis": {**PLAIN_AXIS, "side": "top", "showgrid": False, "title": _named(texts["key"]),
+                  "constrain": "domain", "constraintoward": "left"},
+        "yaxis": {**PLAIN_AXIS, "autorange": "reversed", "showgrid": False, "title": _named(texts["query"]),
+                  "scaleanchor": "x", "constrain": "domain", "constraintoward": "bottom"},
+    }
     if np.isnan(values).any():
-        figure.update_layout(plot_bgcolor=palette.MASKED[theme])
-    return figure
+        layout["plot_bgcolor"] = palette.MASKED[theme]
+    return go.Figure({
+        "type": "heatmap", "z": np.asarray(values, dtype=np.float32), "hoverongaps": False, "zmin": low, "zmax": high,
+        "colorbar": colour_bar(texts["value"]) | {"tickmode": "array", "tickvals": ticks, "ticktext": [
+            f"{tick:.4g}".replace("-", "−") for tick in ticks]},
+        "colorscale": [[float(step), colour] for step, colour in zip(steps, colours, strict=True)],
+        "hovertemplate": f"{escape(texts['query'])} %{{y}} → {escape(texts['key'])} %{{x}}<br>"
+                         f"{escape(texts['value'])} %{{z:.4g}}<extra></extra>",
+    }, layout)
 
 
-def _plain_axes(figure: go.Figure, x_name: str, y_name: str, theme: palette.Theme) -> None:
-    figure.update_layout(
-        **{**bare_layout(title="", theme=theme), "margin": {"l": 72, "r": 12, "t": 26, "b": 48}}, height=HEIGHT,
-        legend={"orientation": "h", "y": -0.34, "yanchor": "top", "x": 0, "xanchor": "left"})
+def _plain_layout(x_name: str, y_name: str, theme: palette.Theme) -> dict:
     axis = {**PLAIN_AXIS, "gridcolor": "rgba(128,128,128,0.22)", "ticklabelstandoff": 4}
-    figure.update_xaxes(title=_named(x_name), **axis)
-    figure.update_yaxes(title={**_named(y_name), "standoff": 14}, **axis)
+    return bare_layout(title="", theme=theme) | {
+        "margin": {"l": 72, "r": 12, "t": 26, "b": 48}, "height": HEIGHT,
+        "legend": {"orientation": "h", "y": -0.34, "yanchor": "top", "x": 0, "xanchor": "left"},
+        "xaxis": {**axis, "title": _named(x_name)}, "yaxis": {**axis, "title": {**_named(y_name), "standoff": 14}},
+    }
 
 
 def _named(name: str) -> dict:
     return {"text": escape(name), "font": {"size": 13}}
 
 
-def _compare(figure: go.Figure, level: tuple[float, str] | None, place: tuple[float, str] | None, log_y: bool,
-             theme: palette.Theme) -> None:
-    line = {"color": palette.ACCENT[theme], "width": 1.5, "dash": "dash"}
-    font = {"color": palette.ACCENT[theme], "size": 12}
+def _compared(level: tuple[float, str] | None, place: tuple[float, str] | None, log_y: bool,
+              theme: palette.Theme) -> dict:
+    line = {"type": "line", "line": {"color": palette.ACCENT[theme], "width": 1.5, "dash": "dash"}}
+    note = {"yanchor": "bottom", "showarrow": False, "font": {"color": palette.ACCENT[theme], "size": 12}}
+    shapes, notes = [], []
     if level is not None:
-        figure.add_shape(type="line", xref="paper", x0=0, x1=1, y0=level[0], y1=level[0], line=line)
-        figure.add_annotation(xref="paper", x=0.01, xanchor="left", y=np.log10(level[0]) if log_y else level[0],
-                              yanchor="bottom", text=escape(level[1]), showarrow=False, font=font)
+        height, name = level
+        shapes.append({**line, "xref": "paper", "x0": 0, "x1": 1, "y0": height, "y1": height})
+        notes.append({**note, "xref": "paper", "x": 0.01, "xanchor": "left",
+                      "y": np.log10(height) if log_y else height, "text": escape(name)})
     if place is not None:
-        figure.add_shape(type="line", yref="paper", y0=0, y1=1, x0=place[0], x1=place[0], line=line)
-        figure.add_annotation(yref="paper", y=1, yanchor="bottom", x=place[0], text=escape(place[1]), showarrow=False,
-                              font=font)
+        at, name = place
+        shapes.append({**line, "yref": "paper", "y0": 0, "y1": 1, "x0": at, "x1": at})
+        notes.append({**note, "yref": "paper", "y": 1, "x": at, "text": escape(name)})
+    return {"shapes": shapes, "annotations": notes}

@@ -60,22 +60,21 @@ def vector_rows(rows: Sequence[np.ndarray], *, labels: Sequence[str], texts: Map
     names = [""] * len(cells)
     for place, label in zip(places, labels, strict=True):
         names[place] = isolate(escape(shorten(label, LABEL_COLUMNS)))
-    figure = go.Figure(go.Heatmap(
-        z=cells, zmin=-limit, zmax=limit, colorscale=palette.plotly_difference_scale(theme), hoverongaps=False,
-        ygap=2, colorbar=colour_bar(texts["value"]) | {"len": 160},
-        hovertemplate=f"%{{y}}<br>{escape(texts['dimension'])} %{{x}}: %{{z:+.4f}}<extra></extra>",
-    ))
     # Fixed, since Plotly's own measuring draws the figure twice.
     widest = max(columns_of(shorten(label, LABEL_COLUMNS)) for label in labels)
     margin = {"l": 16 + HALF_WIDTH * widest, "r": 12, "t": 44, "b": BAR, "pad": 0}
-    figure.update_layout(
-        **bare_layout(title="", theme=theme) | {"margin": margin}, height=ROW * len(cells) + 44 + BAR,
-        xaxis={"showgrid": False, "zeroline": False, "title": {"text": escape(texts["dimension"]), "standoff": 4},
-               "side": "top"},
-        yaxis={"tickmode": "array", "tickvals": np.arange(len(cells)), "ticktext": names,
-               "range": [len(cells) - 0.5, -0.5], "showgrid": False, "zeroline": False, "fixedrange": True},
-    )
-    return figure
+    return go.Figure([{
+        "type": "heatmap", "z": cells, "zmin": -limit, "zmax": limit,
+        "colorscale": palette.plotly_difference_scale(theme), "hoverongaps": False, "ygap": 2,
+        "colorbar": colour_bar(texts["value"]) | {"len": 160},
+        "hovertemplate": f"%{{y}}<br>{escape(texts['dimension'])} %{{x}}: %{{z:+.4f}}<extra></extra>",
+    }], bare_layout(title="", theme=theme) | {
+        "margin": margin, "height": ROW * len(cells) + 44 + BAR,
+        "xaxis": {"showgrid": False, "zeroline": False, "title": {"text": escape(texts["dimension"]), "standoff": 4},
+                  "side": "top"},
+        "yaxis": {"tickmode": "array", "tickvals": np.arange(len(cells)), "ticktext": names,
+                  "range": [len(cells) - 0.5, -0.5], "showgrid": False, "zeroline": False, "fixedrange": True},
+    })
 
 
 def products(q: np.ndarray, k: np.ndarray, *, order: str, texts: Mapping[str, str],
@@ -92,28 +91,27 @@ def products(q: np.ndarray, k: np.ndarray, *, order: str, texts: Mapping[str, st
     values, place = values[ranked], np.arange(len(values))
     running = np.cumsum(values)
     low, high = palette.to_hex(palette.diverging(theme)[[48, 208]])
-    figure = go.Figure([
-        go.Bar(x=place, y=values, customdata=ranked, marker={"color": [high if v >= 0 else low for v in values]},
-               hovertemplate=f"{escape(texts['dimension'])} %{{customdata}}: %{{y:+.4f}}<extra></extra>"),
-        go.Scatter(x=place, y=running, customdata=ranked, yaxis="y2", mode="lines", line={
-            "color": palette.TEXT[theme], "width": 2, "shape": "hv"},
-            hovertemplate=f"{escape(texts['sum'])}: %{{y:+.4f}}<extra></extra>"),
-        go.Scatter(x=place[-1:], y=running[-1:], yaxis="y2", mode="markers", hoverinfo="skip", cliponaxis=False,
-                   marker={"color": palette.ACCENT[theme], "size": 9}),
-    ])
-    # In the margin, where no line runs.
-    figure.add_annotation(x=1, xref="paper", y=running[-1], yref="y2", xanchor="left", xshift=4,
-                          text=f"{running[-1]:+.3f}".replace("-", "−"), showarrow=False,
-                          font={"color": palette.ACCENT[theme]})
     plain = {"showgrid": False, "zeroline": True, "zerolinecolor": "rgba(128,128,128,0.6)", "automargin": True}
-    figure.update_layout(
-        **bare_layout(title="", theme=theme) | {"margin": {"l": 8, "r": 64, "t": 16, "b": 40, "pad": 0}}, height=360,
-        xaxis={"showgrid": False, "zeroline": False, "anchor": "y2", "title": {"text": escape(texts["dimension"])},
-               "showticklabels": order != "size", "range": [-1, len(place)]},
-        yaxis={**plain, "domain": [0.55, 1], "title": {"text": escape(texts["product"])}},
-        yaxis2={**plain, "domain": [0, 0.45], "title": {"text": escape(texts["sum"])}},
-    )
-    return figure
+    return go.Figure([
+        {"type": "bar", "x": place, "y": values, "customdata": ranked,
+         "marker": {"color": [high if v >= 0 else low for v in values]},
+         "hovertemplate": f"{escape(texts['dimension'])} %{{customdata}}: %{{y:+.4f}}<extra></extra>"},
+        {"type": "scatter", "x": place, "y": running, "customdata": ranked, "yaxis": "y2", "mode": "lines",
+         "line": {"color": palette.TEXT[theme], "width": 2, "shape": "hv"},
+         "hovertemplate": f"{escape(texts['sum'])}: %{{y:+.4f}}<extra></extra>"},
+        {"type": "scatter", "x": place[-1:], "y": running[-1:], "yaxis": "y2", "mode": "markers", "hoverinfo": "skip",
+         "cliponaxis": False, "marker": {"color": palette.ACCENT[theme], "size": 9}},
+    ], bare_layout(title="", theme=theme) | {
+        "margin": {"l": 8, "r": 64, "t": 16, "b": 40, "pad": 0}, "height": 360,
+        # In the margin, where no line runs.
+        "annotations": [{"x": 1, "xref": "paper", "y": running[-1], "yref": "y2", "xanchor": "left", "xshift": 4,
+                         "text": f"{running[-1]:+.3f}".replace("-", "−"), "showarrow": False,
+                         "font": {"color": palette.ACCENT[theme]}}],
+        "xaxis": {"showgrid": False, "zeroline": False, "anchor": "y2", "title": {"text": escape(texts["dimension"])},
+                  "showticklabels": order != "size", "range": [-1, len(place)]},
+        "yaxis": {**plain, "domain": [0.55, 1], "title": {"text": escape(texts["product"])}},
+        "yaxis2": {**plain, "domain": [0, 0.45], "title": {"text": escape(texts["sum"])}},
+    })
 
 
 def masked_scores(scores: np.ndarray, visible: np.ndarray, *, query_labels: Sequence[str], key_labels: Sequence[str],
@@ -127,27 +125,27 @@ def masked_scores(scores: np.ndarray, visible: np.ndarray, *, query_labels: Sequ
     """
     limit = _limit(scores)
     grid = {"x": np.arange(scores.shape[1]), "y": np.arange(scores.shape[0])}
-    figure = go.Figure(go.Heatmap(
-        z=np.asarray(scores, np.float32), **grid, zmin=-limit, zmax=limit,
-        colorscale=palette.plotly_difference_scale(theme), colorbar=colour_bar(texts["score"]),
-        hovertemplate=f"%{{y}} → %{{x}}<br>{escape(texts['score'])} %{{z:+.4f}}<extra></extra>",
-    ))
+    traces = [{
+        "type": "heatmap", "z": np.asarray(scores, np.float32), **grid, "zmin": -limit, "zmax": limit,
+        "colorscale": palette.plotly_difference_scale(theme), "colorbar": colour_bar(texts["score"]),
+        "hovertemplate": f"%{{y}} → %{{x}}<br>{escape(texts['score'])} %{{z:+.4f}}<extra></extra>",
+    }]
     if not visible.all():
         grey = palette.MASKED[theme]
-        figure.add_trace(go.Heatmap(z=np.where(visible, np.nan, 1.0).astype(np.float32), **grid, zmin=0, zmax=1,
-                                    colorscale=[[0, grey], [1, grey]], opacity=0.72, showscale=False,
-                                    hoverinfo="skip", hoverongaps=False))
+        traces.append({"type": "heatmap", "z": np.where(visible, np.nan, 1.0).astype(np.float32), **grid, "zmin": 0,
+                       "zmax": 1, "colorscale": [[0, grey], [1, grey]], "opacity": 0.72, "showscale": False,
+                       "hoverinfo": "skip", "hoverongaps": False})
         if max(scores.shape) <= CROSSES_UP_TO:
             rows, columns = np.nonzero(~visible)
-            figure.add_trace(go.Scatter(x=columns, y=rows, mode="markers", hoverinfo="skip", marker={
-                "symbol": "x-thin", "size": 10, "line": {"width": 1.5, "color": palette.TEXT[theme]}}))
-    figure.add_trace(tick_anchor())
-    figure.update_layout(
-        **bare_layout(title="", theme=theme) | {"margin": token_margins(query_labels, key_labels, top=8)},
+            traces.append({"type": "scatter", "x": columns, "y": rows, "mode": "markers", "hoverinfo": "skip",
+                           "marker": {"symbol": "x-thin", "size": 10,
+                                      "line": {"width": 1.5, "color": palette.TEXT[theme]}}})
+    traces.append(tick_anchor())
+    return go.Figure(traces, bare_layout(title="", theme=theme) | {
+        "margin": token_margins(query_labels, key_labels, top=8),
+        "height": picture_height(*scores.shape, key_labels),
         **token_axes(query_labels, key_labels, query=texts["query"], key=texts["key"]),
-        height=picture_height(*scores.shape, key_labels),
-    )
-    return figure
+    })
 
 
 def mark_cell(figure: go.Figure, query: int, key: int, *, theme: palette.Theme) -> go.Figure:
@@ -168,10 +166,11 @@ def clickable(figure: go.Figure) -> go.Figure:
     if max(rows, columns) <= CLICKS_UP_TO:
         y, x = (axis.ravel() for axis in np.mgrid[0:rows, 0:columns])
         unseen = {"marker": {"opacity": 0}}
-        figure.add_trace(go.Scatter(
-            x=x, y=y, mode="markers", customdata=np.asarray(heatmap.z).ravel(), selected=unseen, unselected=unseen,
-            hovertemplate=heatmap.hovertemplate.replace("%{z", "%{customdata"),
-            marker={"size": 18, "symbol": "square", "opacity": 0}))
+        figure.add_trace({
+            "type": "scatter", "x": x, "y": y, "mode": "markers", "customdata": np.asarray(heatmap.z).ravel(),
+            "selected": unseen, "unselected": unseen,
+            "hovertemplate": heatmap.hovertemplate.replace("%{z", "%{customdata"),
+            "marker": {"size": 18, "symbol": "square", "opacity": 0}})
     return figure
 
 
@@ -190,25 +189,23 @@ def bars(values: np.ndarray, *, labels: Sequence[str], name: str, selected: int 
     edges = [palette.ACCENT[theme] if at == selected else "rgba(128,128,128,0.5)" for at in range(len(values))]
     texts = ["–" if np.isnan(value) else f"{value:{number}}" for value in values]
     known = np.nan_to_num(values)
-    figure = go.Figure(go.Bar(
-        x=known, y=np.arange(len(values)), orientation="h", text=texts, textposition="outside", cliponaxis=False,
-        marker={"color": [high if v >= 0 else low for v in known],
-                "line": {"color": edges, "width": [3 if at == selected else 1 for at in range(len(values))]}},
-        hovertemplate=f"%{{y}}<br>{escape(name)} %{{x:.4g}}<extra></extra>",
-    ))
-    span = float(max(known.max(initial=0), 0) - min(known.min(initial=0), 0)) or 1.0
-    figure.update_layout(
-        **bare_layout(title="", theme=theme) | {"margin": {"l": 8, "r": 8, "t": 8, "b": 36, "pad": 4}},
-        height=60 + 25 * len(values),
-        xaxis={"title": {"text": escape(name), "standoff": 4}, "showgrid": False, "showticklabels": False,
-               "range": [min(known.min(initial=0), 0) - 0.22 * span * (known.min(initial=0) < 0),
-                         max(known.max(initial=0), 0) + 0.22 * span], "fixedrange": True,
-               "zerolinecolor": "rgba(128,128,128,0.6)"},
-        yaxis={"tickmode": "array", "tickvals": np.arange(len(values)), "automargin": True, "fixedrange": True,
-               "ticktext": [isolate(escape(shorten(label, 24))) for label in labels], "showgrid": False,
-               "range": [len(values) - 0.4, -0.6], "zeroline": False},
-    )
-    return figure
+    lowest, highest = min(known.min(initial=0), 0), max(known.max(initial=0), 0)
+    room = 0.22 * (float(highest - lowest) or 1.0)
+    return go.Figure([{
+        "type": "bar", "x": known, "y": np.arange(len(values)), "orientation": "h", "text": texts,
+        "textposition": "outside", "cliponaxis": False,
+        "marker": {"color": [high if v >= 0 else low for v in known],
+                   "line": {"color": edges, "width": [3 if at == selected else 1 for at in range(len(values))]}},
+        "hovertemplate": f"%{{y}}<br>{escape(name)} %{{x:.4g}}<extra></extra>",
+    }], bare_layout(title="", theme=theme) | {
+        "margin": {"l": 8, "r": 8, "t": 8, "b": 36, "pad": 4}, "height": 60 + 25 * len(values),
+        "xaxis": {"title": {"text": escape(name), "standoff": 4}, "showgrid": False, "showticklabels": False,
+                  "range": [lowest - room * (lowest < 0), highest + room], "fixedrange": True,
+                  "zerolinecolor": "rgba(128,128,128,0.6)"},
+        "yaxis": {"tickmode": "array", "tickvals": np.arange(len(values)), "automargin": True, "fixedrange": True,
+                  "ticktext": [isolate(escape(shorten(label, 24))) for label in labels], "showgrid": False,
+                  "range": [len(values) - 0.4, -0.6], "zeroline": False},
+    })
 
 
 def sharing(n_heads: int, n_kv_heads: int, *, head: int, texts: Mapping[str, str],
@@ -222,25 +219,27 @@ def sharing(n_heads: int, n_kv_heads: int, *, head: int, texts: Mapping[str, str
     group = n_heads // n_kv_heads
     at = np.arange(n_heads, dtype=float)
     below = (np.arange(n_kv_heads) + 0.5) * group - 0.5
-    figure = go.Figure()
+    traces = []
     for index in range(n_heads):
         own = index // group == head // group
-        figure.add_trace(go.Scatter(
-            x=[at[index], below[index // group]], y=[1, 0], mode="lines", hoverinfo="skip",
-            line={"color": palette.ACCENT[theme] if own else "rgba(128,128,128,0.5)", "width": 3 if own else 1}))
+        traces.append({
+            "type": "scatter", "x": [at[index], below[index // group]], "y": [1, 0], "mode": "lines",
+            "hoverinfo": "skip",
+            "line": {"color": palette.ACCENT[theme] if own else "rgba(128,128,128,0.5)", "width": 3 if own else 1}})
     colour = palette.to_hex(palette.sequential(theme)[160:161])[0]
     for x, y, own in ((at, 1, head), (below, 0, head // group)):
-        figure.add_trace(go.Scatter(
-            x=x, y=np.full(len(x), y), mode="markers+text", text=[str(i) for i in range(len(x))], hoverinfo="skip",
-            textposition="top center" if y else "bottom center", cliponaxis=False,
-            marker={"size": 13, "color": [palette.ACCENT[theme] if i == own else colour for i in range(len(x))]}))
-    figure.update_layout(
-        **bare_layout(title="", theme=theme) | {"margin": {"l": 8, "r": 8, "t": 8, "b": 8, "pad": 0}}, height=170,
-        xaxis={"visible": False, "range": [-0.7, n_heads - 0.3], "fixedrange": True},
-        yaxis={"tickmode": "array", "tickvals": [0, 1], "ticktext": [escape(texts["keys"]), escape(texts["queries"])],
-               "range": [-0.5, 1.5], "showgrid": False, "zeroline": False, "automargin": True, "fixedrange": True},
-    )
-    return figure
+        traces.append({
+            "type": "scatter", "x": x, "y": np.full(len(x), y), "mode": "markers+text", "hoverinfo": "skip",
+            "text": [str(i) for i in range(len(x))], "textposition": "top center" if y else "bottom center",
+            "cliponaxis": False,
+            "marker": {"size": 13, "color": [palette.ACCENT[theme] if i == own else colour for i in range(len(x))]}})
+    return go.Figure(traces, bare_layout(title="", theme=theme) | {
+        "margin": {"l": 8, "r": 8, "t": 8, "b": 8, "pad": 0}, "height": 170,
+        "xaxis": {"visible": False, "range": [-0.7, n_heads - 0.3], "fixedrange": True},
+        "yaxis": {"tickmode": "array", "tickvals": [0, 1], "range": [-0.5, 1.5], "showgrid": False, "zeroline": False,
+                  "ticktext": [escape(texts["keys"]), escape(texts["queries"])], "automargin": True,
+                  "fixedrange": True},
+    })
 
 
 def _limit(values: np.ndarray) -> float:

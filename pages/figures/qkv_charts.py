@@ -33,19 +33,18 @@ def spectrum(values: np.ndarray, *, width: int, texts: Mapping[str, str], theme:
     n = len(values)
     every = np.concatenate([values, np.zeros(max(width - n, 0))]).astype(np.float32)
     colour = palette.to_hex(palette.sequential(theme)[170:171])[0]
-    figure = go.Figure(go.Bar(
-        x=np.arange(1, len(every) + 1), y=every, marker={"color": colour, "line": {"width": 0}},
-        hovertemplate=f"{escape(texts['index'])} %{{x}}: %{{y:.4f}}<extra></extra>",
-    ))
-    figure.update_layout(**_plain(theme), height=280, bargap=0.1, xaxis=_axis(texts["index"]),
-                         yaxis=_axis(texts["value"]) | {"rangemode": "tozero"})
+    layout = _plain(theme) | {"height": 280, "bargap": 0.1, "xaxis": _axis(texts["index"]),
+                              "yaxis": _axis(texts["value"]) | {"rangemode": "tozero"}}
     if width > n:
-        figure.add_shape(type="line", x0=n + 0.5, x1=n + 0.5, y0=0, y1=1, yref="paper",
-                         line={"color": palette.ACCENT[theme], "width": 2, "dash": "dash"})
-        figure.add_annotation(x=n + 0.5, y=0.9, yref="paper", xanchor="left", showarrow=False, xshift=6,
-                              text=escape(texts["zeros"].format(count=width - n)),
-                              font={"color": palette.ACCENT[theme]})
-    return figure
+        layout["shapes"] = [{"type": "line", "x0": n + 0.5, "x1": n + 0.5, "y0": 0, "y1": 1, "yref": "paper",
+                             "line": {"color": palette.ACCENT[theme], "width": 2, "dash": "dash"}}]
+        layout["annotations"] = [{"x": n + 0.5, "y": 0.9, "yref": "paper", "xanchor": "left", "showarrow": False,
+                                  "xshift": 6, "text": escape(texts["zeros"].format(count=width - n)),
+                                  "font": {"color": palette.ACCENT[theme]}}]
+    return go.Figure([{
+        "type": "bar", "x": np.arange(1, len(every) + 1), "y": every, "marker": {"color": colour, "line": {"width": 0}},
+        "hovertemplate": f"{escape(texts['index'])} %{{x}}: %{{y:.4f}}<extra></extra>",
+    }], layout)
 
 
 def growth(lengths: np.ndarray, series: Mapping[str, np.ndarray], *, now: int, texts: Mapping[str, str],
@@ -59,20 +58,20 @@ def growth(lengths: np.ndarray, series: Mapping[str, np.ndarray], *, now: int, t
         texts: `tokens`, `count`, `now`.
     """
     shades = palette.to_hex(palette.sequential(theme)[[230, 120]])
-    figure = go.Figure([
-        go.Scatter(x=lengths, y=np.asarray(values, np.float64), mode="lines", name=escape(name), line={
-            "color": shades[at % 2], "width": 3, "dash": ("solid", "dot")[at % 2]},
-            hovertemplate=f"{escape(name)}<br>%{{x}}: %{{y:.3s}}<extra></extra>")
+    return go.Figure([
+        {"type": "scatter", "x": lengths, "y": np.asarray(values, np.float64), "mode": "lines", "name": escape(name),
+         "line": {"color": shades[at % 2], "width": 3, "dash": ("solid", "dot")[at % 2]},
+         "hovertemplate": f"{escape(name)}<br>%{{x}}: %{{y:.3s}}<extra></extra>"}
         for at, (name, values) in enumerate(series.items())
-    ])
-    figure.update_layout(**_plain(theme) | {"showlegend": True}, height=300,
-                         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-                         xaxis=_axis(texts["tokens"]) | {"type": "log", "dtick": 1},
-                         yaxis=_axis(texts["count"]) | {"type": "log", "dtick": 3, "exponentformat": "SI"})
-    figure.add_vline(x=now, line={"color": palette.ACCENT[theme], "dash": "dash"})
-    figure.add_annotation(x=np.log10(now), y=0.98, yref="paper", xanchor="left", xshift=5, showarrow=False,
-                          text=escape(texts["now"]), font={"color": palette.ACCENT[theme]})
-    return figure
+    ], _plain(theme) | {
+        "showlegend": True, "height": 300, "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "xaxis": _axis(texts["tokens"]) | {"type": "log", "dtick": 1},
+        "yaxis": _axis(texts["count"]) | {"type": "log", "dtick": 3, "exponentformat": "SI"},
+        "shapes": [{"type": "line", "x0": now, "x1": now, "xref": "x", "y0": 0, "y1": 1, "yref": "y domain",
+                    "line": {"color": palette.ACCENT[theme], "dash": "dash"}}],
+        "annotations": [{"x": np.log10(now), "y": 0.98, "yref": "paper", "xanchor": "left", "xshift": 5,
+                         "showarrow": False, "text": escape(texts["now"]), "font": {"color": palette.ACCENT[theme]}}],
+    })
 
 
 def head_map(points: np.ndarray, *, heads: Sequence[tuple[int, int]], selected: int, texts: Mapping[str, str],
@@ -93,19 +92,17 @@ def head_map(points: np.ndarray, *, heads: Sequence[tuple[int, int]], selected: 
     sides = name_sides(points, first=selected)
     own = [at == selected for at in range(len(heads))]
     layer, head = escape(texts["layer"]), escape(texts["head"])
-    figure = go.Figure(go.Scatter(
-        x=points[:, 0].astype(np.float32), y=points[:, 1].astype(np.float32),
-        mode="markers+text", cliponaxis=False, customdata=np.array(heads),
-        text=[f"{a}·{b}" if side else "" for (a, b), side in zip(heads, sides, strict=True)],
-        textposition=[side or "top center" for side in sides],
-        marker={"opacity": 1, "size": [18 if mine else 12 for mine in own], "color": shades, "line": {
+    plain = {"showgrid": True, "gridcolor": "rgba(128,128,128,0.15)", "zeroline": False, "showticklabels": False}
+    return go.Figure([{
+        "type": "scatter", "x": points[:, 0].astype(np.float32), "y": points[:, 1].astype(np.float32),
+        "mode": "markers+text", "cliponaxis": False, "customdata": np.array(heads),
+        "text": [f"{a}·{b}" if side else "" for (a, b), side in zip(heads, sides, strict=True)],
+        "textposition": [side or "top center" for side in sides],
+        "marker": {"opacity": 1, "size": [18 if mine else 12 for mine in own], "color": shades, "line": {
             "color": [palette.ACCENT[theme] if mine else _GREY for mine in own],
             "width": [3 if mine else 1 for mine in own]}},
-        hovertemplate=f"{layer} %{{customdata[0]}}, {head} %{{customdata[1]}}<extra></extra>",
-    ))
-    plain = {"showgrid": True, "gridcolor": "rgba(128,128,128,0.15)", "zeroline": False, "showticklabels": False}
-    figure.update_layout(**_plain(theme), height=420, xaxis=plain, yaxis=plain | {"scaleanchor": "x"})
-    return figure
+        "hovertemplate": f"{layer} %{{customdata[0]}}, {head} %{{customdata[1]}}<extra></extra>",
+    }], _plain(theme) | {"height": 420, "xaxis": plain, "yaxis": plain | {"scaleanchor": "x"}})
 
 
 def name_sides(points: np.ndarray, *, first: int) -> list[str | None]:
@@ -143,21 +140,20 @@ def pairs(first: np.ndarray, second: np.ndarray, *, labels: Sequence[str], names
     """
     shades = palette.to_hex(palette.sequential(theme)[[220, 110]])
     place = np.arange(len(labels))
-    figure = go.Figure([
-        go.Bar(x=place, y=np.asarray(values, np.float64), name=escape(name), marker={"color": shades[at]},
-               hovertemplate=f"{escape(name)}: %{{y:.4g}}<extra></extra>", text=[f"{value:.3g}" for value in values],
-               textposition="outside", textangle=0, textfont={"size": 11}, constraintext="none", cliponaxis=False)
-        for at, (name, values) in enumerate(zip(names, (first, second), strict=True))
-    ])
     ticks = [f"<b>{escape(label)}</b>" if at == selected else escape(label) for at, label in enumerate(labels)]
-    figure.update_layout(
-        **_plain(theme) | {"showlegend": True}, height=300, barmode="group",
-        legend={"orientation": "h", "x": 0, "y": 1.06, "yanchor": "bottom"},
-        xaxis={"tickmode": "array", "tickvals": place, "ticktext": ticks, "fixedrange": True, "showgrid": False},
-        yaxis=_axis(value) | {"rangemode": "tozero", "exponentformat": "power",
-                              "title": {"text": escape(value), "standoff": 14}},
-    )
-    return figure
+    return go.Figure([
+        {"type": "bar", "x": place, "y": np.asarray(values, np.float64), "name": escape(name),
+         "marker": {"color": shades[at]}, "hovertemplate": f"{escape(name)}: %{{y:.4g}}<extra></extra>",
+         "text": [f"{value:.3g}" for value in values], "textposition": "outside", "textangle": 0,
+         "textfont": {"size": 11}, "constraintext": "none", "cliponaxis": False}
+        for at, (name, values) in enumerate(zip(names, (first, second), strict=True))
+    ], _plain(theme) | {
+        "showlegend": True, "height": 300, "barmode": "group",
+        "legend": {"orientation": "h", "x": 0, "y": 1.06, "yanchor": "bottom"},
+        "xaxis": {"tickmode": "array", "tickvals": place, "ticktext": ticks, "fixedrange": True, "showgrid": False},
+        "yaxis": _axis(value) | {"rangemode": "tozero", "exponentformat": "power",
+                                 "title": {"text": escape(value), "standoff": 14}},
+    })
 
 
 def _plain(theme: palette.Theme) -> dict:

@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from pages.figures import palette
 from pages.figures.beside import Panel
@@ -32,6 +31,8 @@ BINS = 61
 #: Keys of a row drawn as bars of their own.
 MOST_BARS = 64
 HEIGHT, ROW_HEIGHT = 280, 34
+#: Between two grids, as a share of the figure's width.
+GRID_GAP = 0.03
 #: End of an axis as a multiple of its largest value, such that a name stands above every curve and bar.
 HEADROOM = 1.14
 LEGEND = {"showlegend": True, "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02,
@@ -164,32 +165,37 @@ def head_grids(values: Sequence[np.ndarray], *, titles: Sequence[str], texts: Ma
         selected: (layer, head) to outline.
     """
     n_layers, n_heads = values[0].shape
-    figure = make_subplots(rows=1, cols=len(values), shared_yaxes=True, horizontal_spacing=0.03,
-                           subplot_titles=[escape(title) for title in titles])
-    figure.update_annotations(font={"size": 13}, yshift=-2)
-    numbers = n_heads <= 8
     layer, head = escape(texts["layer"]), escape(texts["head"])
-    for at, grid in enumerate(values, start=1):
-        figure.add_trace(go.Heatmap(
-            z=np.asarray(grid, dtype=np.float32), coloraxis="coloraxis", xgap=1, ygap=1,
-            texttemplate="%{z:.2f}" if numbers else None,
-            hovertemplate=f"{layer} %{{y}}, {head} %{{x}}<br>{escape(texts['value'])} %{{z:.4g}}<extra></extra>",
-        ), row=1, col=at)
-        if selected is not None:
-            figure.add_shape(type="rect", x0=selected[1] - 0.5, x1=selected[1] + 0.5, y0=selected[0] - 0.5,
-                             y1=selected[0] + 0.5, line={"color": palette.ACCENT[theme], "width": 2}, row=1, col=at)
     plain = {"showgrid": False, "zeroline": False, "fixedrange": True, "ticks": "", "automargin": True, "tick0": 0}
-    figure.update_xaxes(**plain, title={"text": head, "standoff": 4}, dtick=max(1, n_heads // 8))
-    figure.update_yaxes(**plain, range=[n_layers - 0.5, -0.5], dtick=max(1, n_layers // 12))
-    figure.update_yaxes(title={"text": layer, "standoff": 8}, col=1)
-    figure.update_layout(
-        **bare_layout(title="", theme=theme), height=max(200, 110 + ROW_HEIGHT * min(n_layers, 14)),
-        coloraxis={"cmin": 0.0, "cmax": most, "colorscale": palette.plotly_weight_scale(theme),
-                   "colorbar": {"thickness": 10, "outlinewidth": 0,
-                                "title": {"text": escape(texts["value"]), "side": "top", "font": {"size": 13}}}},
-    )
-    figure.update_layout(margin={"l": 48, "r": 8, "t": 28, "b": 44})
-    return figure
+    across = {**plain, "title": {"text": head, "standoff": 4}, "dtick": max(1, n_heads // 8)}
+    down = {**plain, "range": [n_layers - 0.5, -0.5], "dtick": max(1, n_layers // 12)}
+    width = (1 - GRID_GAP * (len(values) - 1)) / len(values)
+    traces, shapes, notes, axes = [], [], [], {}
+    for at, (grid, title) in enumerate(zip(values, titles, strict=True)):
+        number, left = str(at + 1) if at else "", at * (width + GRID_GAP)
+        on = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
+        traces.append({
+            "type": "heatmap", "z": np.asarray(grid, dtype=np.float32), "coloraxis": "coloraxis", "xgap": 1, "ygap": 1,
+            "texttemplate": "%{z:.2f}" if n_heads <= 8 else None, **on,
+            "hovertemplate": f"{layer} %{{y}}, {head} %{{x}}<br>{escape(texts['value'])} %{{z:.4g}}<extra></extra>",
+        })
+        if selected is not None:
+            row, column = selected
+            shapes.append({"type": "rect", "x0": column - 0.5, "x1": column + 0.5, "y0": row - 0.5, "y1": row + 0.5,
+                           "xref": on["xaxis"], "yref": on["yaxis"],
+                           "line": {"color": palette.ACCENT[theme], "width": 2}})
+        notes.append({"text": escape(title), "x": left + width / 2, "xref": "paper", "xanchor": "center", "y": 1,
+                      "yref": "paper", "yanchor": "bottom", "yshift": -2, "showarrow": False, "font": {"size": 13}})
+        axes[f"xaxis{number}"] = {**across, "domain": [left, left + width], "anchor": on["yaxis"]}
+        axes[f"yaxis{number}"] = {**down, "anchor": on["xaxis"]} | (
+            {"matches": "y", "showticklabels": False} if at else {"title": {"text": layer, "standoff": 8}})
+    return go.Figure(traces, bare_layout(title="", theme=theme) | axes | {
+        "height": max(200, 110 + ROW_HEIGHT * min(n_layers, 14)), "margin": {"l": 48, "r": 8, "t": 28, "b": 44},
+        "shapes": shapes, "annotations": notes,
+        "coloraxis": {"cmin": 0.0, "cmax": most, "colorscale": palette.plotly_weight_scale(theme),
+                      "colorbar": {"thickness": 10, "outlinewidth": 0,
+                                   "title": {"text": escape(texts["value"]), "side": "top", "font": {"size": 13}}}},
+    })
 
 
 def grouped_bars(groups: Mapping[State, np.ndarray], *, names: Mapping[State, str], labels: Sequence[str],
