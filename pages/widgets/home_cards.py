@@ -12,11 +12,11 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from engine import Head, LocalEngine, Prompt, errors, kv_memory, positions_lab
+from engine import Head, LocalEngine, Prompt, errors, kv_memory
 from engine.kv_presets import PRESETS
 from pages.figures import home as figures
 from pages.figures import palette
-from pages.widgets import evidence_questions, evidence_texts, normalization_data, sentences
+from pages.widgets import evidence_questions, evidence_texts, normalization_data, positions_order, sentences
 from pages.widgets.banners import human_bytes
 from pages.widgets.language import Translate
 from pages.widgets.texts import signed
@@ -60,7 +60,7 @@ def query_key_value(engine: LocalEngine, theme: palette.Theme, _: Translate) -> 
 
 def positions(engine: LocalEngine, theme: palette.Theme, _: Translate) -> Answer:
     """Two orders of a sentence, with positions and without."""
-    compared = positions_lab.compare_orders(engine, Prompt(MODEL, ORDER), order="swap ends")
+    compared = positions_order.compared(engine, Prompt(MODEL, ORDER))
     on, off = compared.vector_residual_on, compared.vector_residual_off
     sentence = _("Every position adds its own wave to a word's vector. With the first and last word of {sentence} "
                  "swapped, the words' vectors change by **{on:.0%}** of the largest; with positions switched off "

@@ -32,7 +32,7 @@ def show(engine: LocalEngine, prompt: Prompt, spoken: Language, _: Translate) ->
     with right:
         seed = controls.slider(_("Shuffle number"), 0, 20, key="seed", default=0) if order == "shuffle" else 0
     with st.spinner(_("Running both orders, with positions and without …")):
-        found = _compared(engine, replace(prompt, target=None), order, seed)
+        found = compared(engine, replace(prompt, target=None), order, seed)
     st.markdown(_headline(found, _))
     st.markdown(_outputs(found, _))
     st.caption(_sites(found, _))
@@ -52,7 +52,8 @@ def show(engine: LocalEngine, prompt: Prompt, spoken: Language, _: Translate) ->
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
-def _compared(_engine: LocalEngine, prompt: Prompt, order: str, seed: int) -> OrderComparison:
+def compared(_engine: LocalEngine, prompt: Prompt, order: str = "swap ends", seed: int = 0) -> OrderComparison:
+    """`positions_lab.compare_orders`, kept."""
     return positions_lab.compare_orders(_engine, prompt, order=order, seed=seed)
 
 

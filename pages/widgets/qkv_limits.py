@@ -1,6 +1,6 @@
 """Where q, k and v fall short: rank, order, cost and sinks, each with a number of the open head.
 
-It shows `engine.circuits`, `engine.positions_lab` and the head summaries; it runs nothing itself.
+It shows `engine.circuits`, `positions_order` and the head summaries; it runs nothing itself.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from dataclasses import replace
 import numpy as np
 import streamlit as st
 
-from engine import LocalEngine, Prompt, Trace, circuits, errors, positions_lab
-from engine.position_types import OrderComparison
+from engine import LocalEngine, Prompt, Trace, circuits, errors
 from pages.figures import qkv, qkv_charts
-from pages.widgets import drawn
+from pages.widgets import drawn, positions_order
 from pages.widgets.banners import human_bytes
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Translate
@@ -96,7 +95,7 @@ def _sinks(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> tuple[
 
 def _order(engine: LocalEngine, prompt: Prompt, _: Translate) -> str:
     try:
-        found = _compared(engine, replace(prompt, target=None))
+        found = positions_order.compared(engine, replace(prompt, target=None))
     except errors.InvalidPrompt:
         return _("This text is too short to be put in another order.")
     numbers = {"on": found.vector_residual_on, "off": found.vector_residual_off}
@@ -109,8 +108,3 @@ def _order(engine: LocalEngine, prompt: Prompt, _: Translate) -> str:
     return _("q·k does not know where words stand. With the first and last word swapped, every word's vector changes "
              "by {on:.2f} of the largest; with this model's positions switched off, by **{off:.0e}**, which is "
              "rounding.").format(**numbers)
-
-
-@st.cache_resource(max_entries=16, show_spinner=False)
-def _compared(_engine: LocalEngine, prompt: Prompt) -> OrderComparison:
-    return positions_lab.compare_orders(_engine, prompt, order="swap ends")
