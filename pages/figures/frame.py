@@ -41,6 +41,12 @@ def isolate(text: str) -> str:
     return f"\u2068{text}\u2069"
 
 
+def written(value: float, number: str) -> str:
+    """`value` in the format `number`, with the minus that Plotly writes; nothing but zeros has no sign."""
+    text = f"{value:{number}}"
+    return text.replace("-", "−") if text.strip("+-0.") else text.lstrip("+-")
+
+
 def columns_of(text: str) -> int:
     """Width in half-width columns, roughly: characters from U+1100 on count twice."""
     return sum(2 if ord(character) >= 0x1100 else 1 for character in text)

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import bare_layout, escape, isolate
+from pages.figures.frame import bare_layout, escape, isolate, written
 
 #: Height of a card's figure, in pixels.
 HEIGHT = 150
@@ -23,7 +23,7 @@ STATIC = {"staticPlot": True, "displayModeBar": False, "responsive": True}
 def bars(values: Sequence[float], *, labels: Sequence[str], baseline: float | None = None, number: str = ".2f",
          theme: palette.Theme) -> go.Figure:
     """Horizontal bars with their numbers; `baseline` is a dashed line across them, with the numbers beyond it."""
-    place, numbers = np.arange(len(values)), [f"{value:{number}}" for value in values]
+    place, numbers = np.arange(len(values)), [written(value, number) for value in values]
     low, high = min(0.0, *values), max(0.0, *values, baseline or 0.0)
     room = 0.22 * (high - low or 1.0)
     layout = _layout(theme) | {

@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette, png
-from pages.figures.frame import BAR, PLAIN_AXIS, bare_layout, colour_bar, escape
+from pages.figures.frame import BAR, PLAIN_AXIS, bare_layout, colour_bar, escape, written
 
 #: Cells up to which every cell can be pointed at; above it the table is one picture.
 POINTED_CELLS = 6_000
@@ -200,7 +200,7 @@ def grid(values: np.ndarray, *, texts: Mapping[str, str], theme: palette.Theme =
     return go.Figure({
         "type": "heatmap", "z": np.asarray(values, dtype=np.float32), "hoverongaps": False, "zmin": low, "zmax": high,
         "colorbar": colour_bar(texts["value"]) | {"tickmode": "array", "tickvals": ticks, "ticktext": [
-            f"{tick:.4g}".replace("-", "−") for tick in ticks]},
+            written(tick, ".4g") for tick in ticks]},
         "colorscale": [[float(step), colour] for step, colour in zip(steps, colours, strict=True)],
         "hovertemplate": f"{escape(texts['query'])} %{{y}} → {escape(texts['key'])} %{{x}}<br>"
                          f"{escape(texts['value'])} %{{z:.4g}}<extra></extra>",

@@ -26,6 +26,7 @@ from pages.figures.frame import (
     tick_anchor,
     token_axes,
     token_margins,
+    written,
 )
 
 #: Height of one row of `vector_rows`, in pixels.
@@ -105,7 +106,7 @@ def products(q: np.ndarray, k: np.ndarray, *, order: str, texts: Mapping[str, st
         "margin": {"l": 8, "r": 64, "t": 16, "b": 40, "pad": 0}, "height": 360,
         # In the margin, where no line runs.
         "annotations": [{"x": 1, "xref": "paper", "y": running[-1], "yref": "y2", "xanchor": "left", "xshift": 4,
-                         "text": f"{running[-1]:+.3f}".replace("-", "−"), "showarrow": False,
+                         "text": written(running[-1], "+.3f"), "showarrow": False,
                          "font": {"color": palette.ACCENT[theme]}}],
         "xaxis": {"showgrid": False, "zeroline": False, "anchor": "y2", "title": {"text": escape(texts["dimension"])},
                   "showticklabels": order != "size", "range": [-1, len(place)]},
@@ -187,7 +188,7 @@ def bars(values: np.ndarray, *, labels: Sequence[str], name: str, selected: int 
     values = np.asarray(values, np.float64)
     low, high = palette.to_hex(palette.diverging(theme)[[48, 208]])
     edges = [palette.ACCENT[theme] if at == selected else "rgba(128,128,128,0.5)" for at in range(len(values))]
-    texts = ["–" if np.isnan(value) else f"{value:{number}}" for value in values]
+    texts = ["–" if np.isnan(value) else written(value, number) for value in values]
     known = np.nan_to_num(values)
     lowest, highest = min(known.min(initial=0), 0), max(known.max(initial=0), 0)
     room = 0.22 * (float(highest - lowest) or 1.0)

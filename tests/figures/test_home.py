@@ -12,11 +12,16 @@ from pages.figures import home
 def test_bars_show_every_value_and_the_baseline(theme):
     figure = home.bars([0.5, -0.25], labels=["<a>", "b"], baseline=0.2, number="+.2f", theme=theme)
     np.testing.assert_array_equal(figure.data[0].x, [0.5, -0.25])
-    assert [note.text for note in figure.layout.annotations] == ["+0.50", "-0.25"]
+    assert [note.text for note in figure.layout.annotations] == ["+0.50", "−0.25"]
     assert figure.layout.shapes[0].x0 == 0.2
     low, high = figure.layout.xaxis.range
     assert low < -0.25 and high > 0.5
     assert "&lt;a>" in figure.layout.yaxis.ticktext[0]
+
+
+def test_what_rounds_to_zero_has_no_sign():
+    figure = home.bars([-0.001, 0.004, -0.01], labels=["a", "b", "c"], number="+.2f", theme="light")
+    assert figure.data[0].text == ("0.00", "0.00", "−0.01")
 
 
 def test_all_zero_bars_still_have_a_range():

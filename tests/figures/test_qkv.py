@@ -73,7 +73,7 @@ def test_every_cell_can_be_hit_and_one_is_outlined():
 def test_bars_keep_their_order_and_say_what_is_missing():
     figure = qkv.bars(np.array([0.5, -1.0, np.nan]), labels=["a", "b", "c"], name="value", selected=1, number=".2f")
     np.testing.assert_array_equal(figure.data[0].x, [0.5, -1, 0])
-    assert figure.data[0].text == ("0.50", "-1.00", "–")
+    assert figure.data[0].text == ("0.50", "−1.00", "–")
     assert figure.data[0].marker.line.color[1] == palette.ACCENT["light"]
     assert len(set(figure.data[0].marker.color)) == 2
     json.loads(qkv.bars(np.zeros(0), labels=[], name="value").to_json())
