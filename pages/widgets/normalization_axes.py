@@ -14,6 +14,7 @@ from engine import normalization
 from engine.norm_activations import Activations
 from engine.norm_sites import Site
 from pages.figures import normalization as figures
+from pages.figures.frame import written
 from pages.figures.positions import lines
 from pages.widgets import controls, drawn
 from pages.widgets.banners import escape
@@ -152,7 +153,7 @@ def _table(x: np.ndarray, after: dict[str, np.ndarray], token: int, feature: int
     lines_ = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * 4 + "|"]
     for name, values in rows:
         cells = (values[token].mean(), values[token].var(), values[:, feature].mean(), values[:, feature].var())
-        lines_.append(f"| {name} | " + " | ".join(f"{round(float(cell), 3) + 0.0:.3f}" for cell in cells) + " |")
+        lines_.append(f"| {name} | " + " | ".join(written(float(cell), ".3f") for cell in cells) + " |")
     return "\n".join(lines_)
 
 

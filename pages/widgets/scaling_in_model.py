@@ -15,6 +15,7 @@ from engine import scaling as lab
 from engine.saturation import HeadGradients, HeadSaturation, RescaledOutput
 from pages.figures import scaling
 from pages.figures.beside import beside
+from pages.figures.frame import written
 from pages.figures.scaling import Marker
 from pages.widgets import banners, controls, drawn
 from pages.widgets.drawn import Drawn
@@ -241,19 +242,20 @@ def _output(engine: LocalEngine, prompt: Prompt, divisor: float, power: int, the
 
 def _output_sentence(found: dict[str, RescaledOutput], names: dict[str, str], _: Translate) -> str:
     own, changed = found["with"], found.get("without", found["chosen"])
-    numbers = {"own": own.logprob, "changed": changed.logprob, "output": banners.escape(changed.output) or "–"}
+    numbers = {"own": written(own.logprob, ".2f"), "changed": written(changed.logprob, ".2f"),
+               "output": banners.escape(changed.output) or "–"}
     if "without" not in found:
         text = _("**At the chosen multiplier the model writes “{output}”** and gives its original output a "
-                 "log-probability of {changed:.2f} instead of {own:.2f}.")
+                 "log-probability of {changed} instead of {own}.")
     elif changed.output == own.output:
         text = _("**Without the division the model still writes “{output}”**, and gives it a log-probability of "
-                 "{changed:.2f} instead of {own:.2f}.")
+                 "{changed} instead of {own}.")
     else:
         text = _("**Without the division the model writes “{output}”**, and gives its original output a "
-                 "log-probability of {changed:.2f} instead of {own:.2f}.")
+                 "log-probability of {changed} instead of {own}.")
     lines = [text.format(**numbers), "",
              f"| {_('state')} | {_('the model writes')} | {_('ln p of the original output')} |", "|---|---|---|"]
     for state, each in found.items():
-        ending = "" if each.complete else " …"
-        lines.append(f"| {names[state]} | {banners.escape(each.output) or '–'}{ending} | **{each.logprob:.3f}** |")
+        output = (banners.escape(each.output) or "–") + ("" if each.complete else " …")
+        lines.append(f"| {names[state]} | {output} | **{written(each.logprob, '.3f')}** |")
     return "\n".join(lines)

@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pages.figures.frame import written
+
 
 def N_(message: str) -> str:
     """Marks a text for the catalogue; it is translated where it is shown."""
@@ -33,10 +35,7 @@ def joined(*sentences: str) -> str:
 
 def signed(value: float, digits: int = 2) -> str:
     """A difference: sign, `digits` after the point and a real minus; nothing but zeros has no sign; "–" for none."""
-    if not math.isfinite(value):
-        return "–"
-    written = f"{value:+.{digits}f}"
-    return written.replace("-", "−") if written.strip("+-0.") else written[1:]
+    return written(value, f"+.{digits}f") if math.isfinite(value) else "–"
 
 
 def placeholders(texts: Texts) -> set[str]:

@@ -140,7 +140,7 @@ def test_every_control_of_the_part_in_a_model_moves_its_numbers(page, app_url, s
     page.get_by_text("Every head of the stream: largest weight").wait_for()
     outputs = lab.outputs(engine, prompt, (1.0, divisor, 2.0))
     for name, each in zip(("its own scaling", "without division", "chosen: ×2"), outputs, strict=True):
-        expect_row(page, name, [f"{each.logprob:.3f}"])
+        expect_row(page, name, [f"−{-each.logprob:.3f}"])
     gradients = lab.gradients(engine, prompt)["cross"]
     for kind, values in (("scores", gradients.at_scores), ("queries", gradients.at_queries)):
         page.get_by_role("radio", name=kind).click()
