@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 import transformers
 from streamlit.testing.v1 import AppTest
 
@@ -70,6 +71,7 @@ def long_model(tmp_path, monkeypatch):
     config = transformers.LlamaConfig(
         vocab_size=tiny.D_VOCAB, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, max_position_embeddings=4096, bos_token_id=tiny.BOS, eos_token_id=tiny.EOS)
+    torch.manual_seed(0)
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
     tiny.tokenizer("<s> $A").save_pretrained(folder)
     monkeypatch.setenv("ATTENTION_MODELS", str(tmp_path))
