@@ -1,5 +1,5 @@
 # make run        start the app on 127.0.0.1:8501
-# make test       every test but those that need CUDA, and the benchmarks
+# make test       every test but those that need CUDA, and the benchmarks; two at a time, WORKERS=6 for six
 # make test-gpu   the CUDA tests, with the active Python (torch and transformers installed; no virtual environment)
 # make messages   collect the interface's texts into the catalogue and compile it
 # make lint       ruff
