@@ -106,20 +106,19 @@ def _headline(axis: str, x: np.ndarray, after: np.ndarray, labels: list[str], to
                "sentences": 1 + N_SHOWN}
     if axis == "batch":
         text = _("**BatchNorm averages feature {feature} over all {n} tokens of {sentences} sentences**: mean "
-                 "{mean:.2f}, variance {variance:.2f} before, {mean_after:.2f} and {variance_after:.2f} after. Every "
+                 "{mean}, variance {variance:.2f} before, {mean_after} and {variance_after:.2f} after. Every "
                  "other sentence is part of the number.")
         before, later = x[:, feature], after[:, feature]
     else:
-        text = _("**LayerNorm averages the {d} features of one token, {token}**: mean {mean:.2f}, variance "
-                 "{variance:.2f} before, {mean_after:.2f} and {variance_after:.2f} after. No other token is part of "
+        text = _("**LayerNorm averages the {d} features of one token, {token}**: mean {mean}, variance "
+                 "{variance:.2f} before, {mean_after} and {variance_after:.2f} after. No other token is part of "
                  "the number.")
         if axis == "rms":
             text = _("**RMSNorm divides the {d} features of one token, {token}, by their root mean square** and leaves "
-                     "the mean: mean {mean:.2f}, variance {variance:.2f} before, {mean_after:.2f} and "
+                     "the mean: mean {mean}, variance {variance:.2f} before, {mean_after} and "
                      "{variance_after:.2f} after. No other token is part of the number.")
         before, later = x[token], after[token]
-    # Rounded before it is written: −0.001 must not read "-0.00".
-    mean, mean_after = (round(float(values.mean()), 2) + 0.0 for values in (before, later))
+    mean, mean_after = (written(float(values.mean()), ".2f") for values in (before, later))
     return text.format(mean=mean, variance=before.var(), mean_after=mean_after, variance_after=later.var(), **numbers)
 
 

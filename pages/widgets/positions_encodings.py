@@ -14,6 +14,7 @@ import streamlit as st
 from engine import positions
 from engine.position_types import ModelPositions, PositionTable
 from pages.figures import positions as figures
+from pages.figures.frame import written
 from pages.widgets import controls, drawn, positions_rope
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Language, Translate
@@ -132,15 +133,15 @@ def _learned(found: Found, _: Translate) -> Shown:
     alike = positions.similarity(values, at)
     others = np.delete(alike, at)
     neighbours = [alike[j] for j in (at - 1, at + 1) if 0 <= j < n]
-    numbers = {"at": at, "near": float(np.mean(neighbours)), "far": float(others.mean()),
+    numbers = {"at": at, "near": written(np.mean(neighbours), ".3f"), "far": written(others.mean(), ".3f"),
                "n": tables[0].rows if tables else n}
     if tables:
         headline = _("The loaded model learned this table: position {at} and its neighbours are alike by "
-                     "**{near:.3f}** (cosine), all others by {far:.3f} on average. It ends after {n:,} rows: a "
+                     "**{near}** (cosine), all others by {far} on average. It ends after {n:,} rows: a "
                      "position beyond has no vector at all.").format(**numbers)
     else:
         headline = _("Before training a learned table is noise (the loaded model has none, so this one is drawn): "
-                     "position {at} and its neighbours are alike by **{near:.3f}** (cosine), all others by {far:.3f} "
+                     "position {at} and its neighbours are alike by **{near}** (cosine), all others by {far} "
                      "on average. It ends after {n:,} rows: a position beyond has no vector at all.").format(**numbers)
     places = np.arange(n)
     theirs = texts(_)

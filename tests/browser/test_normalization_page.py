@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from engine import LocalEngine, norm_activations, norm_experiments, norm_sites
+from pages.figures.frame import written
 from pages.widgets import normalization_data
 
 SENTENCE = "我喜欢吃苹果"
@@ -53,11 +54,11 @@ def test_two_axes_their_permalink_language_and_export(page, app_url, settled, ba
     said(page, "From 2 to 24 layers")  # until then the page repaints by itself
     settled(page)
     own = batch.sentence(0)
-    said(page, f"mean {own[3].mean():.2f}, variance {own[3].var():.2f} before, 0.00 and 1.00 after")
+    said(page, f"mean {written(own[3].mean(), '.2f')}, variance {own[3].var():.2f} before, 0.00 and 1.00 after")
     page.locator(".st-key-norm_axis").get_by_role("radio", name="BatchNorm").click()
     shown = np.concatenate([batch.sentence(i) for i in range(4)])[:, 7]
     said(page, f"BatchNorm averages feature 7 over all {len(shown)} tokens of 4 sentences")
-    said(page, f"mean {shown.mean():.2f}, variance {shown.var():.2f} before, 0.00 and 1.00 after")
+    said(page, f"mean {written(shown.mean(), '.2f')}, variance {shown.var():.2f} before, 0.00 and 1.00 after")
     page.wait_for_function("location.search.includes('norm_axis=batch')")
     settled(page)
     page.locator(".st-key-norm-axes-export button").first.click()
