@@ -16,6 +16,7 @@ from pages.figures import palette, png
 from pages.figures.frame import (
     BAR,
     PICTURE,
+    bar_anchor,
     bare_layout,
     colour_bar,
     escape,
@@ -170,13 +171,7 @@ def pattern_image(
         "x0": k_from + dx / 2, "dx": dx, "y0": q_from + dy / 2, "dy": dy,
         "hovertemplate": f"{query} %{{y:.0f}} → {key} %{{x:.0f}}<extra></extra>",
     }
-    # An image has no colour bar; an empty trace lends it one.
-    bar = {
-        "type": "scatter", "x": np.zeros(1), "y": np.zeros(1), "mode": "markers", "opacity": 0, "hoverinfo": "skip",
-        "showlegend": False, "marker": {
-            "color": np.zeros(1), "cmin": 0.0, "cmax": limit, "showscale": True,
-            "colorscale": palette.plotly_weight_scale(theme), "colorbar": colour_bar(texts["weight"])},
-    }
+    bar = bar_anchor(0.0, limit, scale=palette.plotly_weight_scale(theme), bar=colour_bar(texts["weight"]))
     plain = {"showgrid": False, "zeroline": False, "automargin": True, "constrain": "domain"}
     return go.Figure([blocks, bar], bare_layout(title=title, theme=theme) | {
         "xaxis": {**plain, "range": [k_from, k_to], "side": "top", "constraintoward": "left",

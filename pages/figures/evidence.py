@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import bare_layout, colour_bar, escape, isolate, shorten
+from pages.figures.frame import bare_layout, colour_bar, escape, isolate, shorten, upright
 
 #: Heads drawn by `head_masses`; the rest is counted by the page.
 MOST_HEADS = 14
@@ -338,8 +338,7 @@ def _largest(values: np.ndarray) -> float:
 
 
 def _zero_line(theme: palette.Theme) -> dict:
-    return {"type": "line", "x0": 0, "x1": 0, "xref": "x", "y0": 0, "y1": 1, "yref": "y domain",
-            "line": {"color": palette.TEXT[theme], "width": 1}}
+    return upright(0, palette.TEXT[theme], width=1)
 
 
 def _rows_layout(labels: Sequence[str], *, theme: palette.Theme, x_axis: dict, shapes: Sequence[dict] = (),

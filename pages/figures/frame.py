@@ -128,6 +128,26 @@ def tick_anchor() -> dict:
             "opacity": 0, "hoverinfo": "skip", "showlegend": False}
 
 
+def upright(x: float, colour: str, **line: float | str) -> dict:
+    """A vertical line over the whole height of a picture, as a shape."""
+    return {"type": "line", "xref": "x", "x0": x, "x1": x, "yref": "y domain", "y0": 0, "y1": 1,
+            "line": {"color": colour, **line}}
+
+
+def level(y: float, colour: str, **line: float | str) -> dict:
+    """A horizontal line over the whole width of a picture, as a shape."""
+    return {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "yref": "y", "y0": y, "y1": y,
+            "line": {"color": colour, **line}}
+
+
+def bar_anchor(low: float, high: float, *, scale: list, bar: dict) -> dict:
+    """An empty trace that lends its colour bar to an image, which has none."""
+    return {"type": "scatter", "x": np.zeros(1), "y": np.zeros(1), "mode": "markers", "opacity": 0,
+            "hoverinfo": "skip", "showlegend": False,
+            "marker": {"color": np.zeros(1), "cmin": low, "cmax": high, "showscale": True, "colorscale": scale,
+                       "colorbar": bar}}
+
+
 def colour_bar(name: str) -> dict:
     """A colour bar below the picture's left corner, where a narrow and a wide page both keep it beside the cells."""
     return {"orientation": "h", "thickness": 10, "lenmode": "pixels", "len": 200, "outlinewidth": 0,

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import bare_layout, escape, isolate, written
+from pages.figures.frame import bare_layout, escape, isolate, level, upright, written
 
 #: Height of a card's figure, in pixels.
 HEIGHT = 150
@@ -34,9 +34,7 @@ def bars(values: Sequence[float], *, labels: Sequence[str], baseline: float | No
     if baseline is not None:
         layout["annotations"] = [{"x": 1, "xref": "paper", "xanchor": "right", "y": at, "text": text,
                                   "showarrow": False} for at, text in enumerate(numbers)]
-        layout["shapes"] = [{"type": "line", "x0": baseline, "x1": baseline, "xref": "x", "y0": 0, "y1": 1,
-                             "yref": "y domain",
-                             "line": {"dash": "dash", "width": 1.5, "color": palette.ACCENT[theme]}}]
+        layout["shapes"] = [upright(baseline, palette.ACCENT[theme], dash="dash", width=1.5)]
     return go.Figure([{
         "type": "bar", "x": np.asarray(values, dtype=np.float64), "y": place, "orientation": "h",
         "text": numbers if baseline is None else None, "textposition": "outside", "cliponaxis": False,
@@ -53,8 +51,7 @@ def line(x: np.ndarray, y: np.ndarray, *, limit: float, x_unit: str, y_unit: str
     }], _layout(theme) | {
         "xaxis": {**axis, "ticksuffix": x_unit},
         "yaxis": {**axis, "ticksuffix": y_unit, "rangemode": "tozero"},
-        "shapes": [{"type": "line", "x0": 0, "x1": 1, "xref": "x domain", "y0": limit, "y1": limit, "yref": "y",
-                    "line": {"dash": "dash", "width": 1.5, "color": palette.ACCENT[theme]}}],
+        "shapes": [level(limit, palette.ACCENT[theme], dash="dash", width=1.5)],
     })
 
 

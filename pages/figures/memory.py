@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import HALF_WIDTH, PLAIN_AXIS, bare_layout, columns_of, escape
+from pages.figures.frame import HALF_WIDTH, PLAIN_AXIS, bare_layout, columns_of, escape, level, upright
 
 #: One colour for one thing, in every picture of this page; apart for readers who confuse red and green.
 COLOURS = {
@@ -80,7 +80,7 @@ def growth(lengths: np.ndarray, held: np.ndarray, *, storage: np.ndarray, formul
     })
     layout = _layout(x=texts["tokens"], most=float(max(storage.max(initial=0), formula.max(initial=0))), theme=theme)
     if selected is not None and len(lengths):
-        layout["shapes"] = [_upright(float(lengths[selected]), text, width=1, dash="dot")]
+        layout["shapes"] = [upright(float(lengths[selected]), text, width=1, dash="dot")]
     return go.Figure(traces, layout)
 
 
@@ -189,14 +189,13 @@ def needs(lengths: np.ndarray, *, parts: Mapping[str, np.ndarray], names: Mappin
             "customdata": _names(values), "hovertemplate": "%{customdata}",
         })
     red, text, span = LIMIT[theme], palette.TEXT[theme], (float(lengths[0]), float(lengths[-1]))
-    shapes = [{"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "yref": "y", "y0": gpu_bytes, "y1": gpu_bytes,
-               "line": {"color": red, "width": 2}}]
+    shapes = [level(gpu_bytes, red, width=2)]
     notes = [{"x": 0, "xref": "paper", "xanchor": "left", "y": gpu_bytes, "yanchor": "bottom", "showarrow": False,
               "text": escape(texts["gpu"]), "font": {"color": red}, "bgcolor": _veil(theme)}]
     if longest is not None and span[0] <= longest <= span[1]:
-        shapes.append(_upright(longest, red, width=1.5, dash="dash"))
+        shapes.append(upright(longest, red, width=1.5, dash="dash"))
         notes.append(_flag(longest, texts["longest"], red, row=0, span=span, theme=theme))
-    shapes.append(_upright(n_tokens, text, width=1.5, dash="dot"))
+    shapes.append(upright(n_tokens, text, width=1.5, dash="dot"))
     notes.append(_flag(n_tokens, texts["here"], text, row=1, span=span, theme=theme))
     most = max(float(total.max(initial=0)), float(gpu_bytes))
     return go.Figure(traces, _layout(x=texts["tokens"], most=most, theme=theme, room=1.3)
@@ -231,12 +230,6 @@ def _line(x: np.ndarray, values: np.ndarray, name: str, colour: str, *, width: f
     return {"type": "scatter", "x": x, "y": values.astype(float), "name": escape(name), "mode": "lines",
             "customdata": _names(values), "hovertemplate": "%{customdata}",
             "line": {"color": colour, "width": width, "dash": "solid", **line}}
-
-
-def _upright(x: float, colour: str, **line: float | str) -> dict:
-    """A vertical line over the whole picture."""
-    return {"type": "line", "xref": "x", "x0": x, "x1": x, "yref": "y domain", "y0": 0, "y1": 1,
-            "line": {"color": colour, **line}}
 
 
 def _names(values: np.ndarray) -> list[str]:

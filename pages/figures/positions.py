@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette, png
-from pages.figures.frame import BAR, PLAIN_AXIS, bare_layout, colour_bar, escape, written
+from pages.figures.frame import BAR, PLAIN_AXIS, bar_anchor, bare_layout, colour_bar, escape, written
 
 #: Cells up to which every cell can be pointed at; above it the table is one picture.
 POINTED_CELLS = 6_000
@@ -56,15 +56,10 @@ def table(values: np.ndarray, *, texts: Mapping[str, str], row: int | None = Non
         }]
     else:
         picture = palette.differences_to_bytes(values, limit=limit)
-        # An image has no colour bar; an empty trace lends it one.
         traces = [{
             "type": "image", "source": png.data_uri(png.indexed_png(picture, palette.difference_colours(theme))),
             "hovertemplate": f"{position} %{{y}}, {dimension} %{{x}}<extra></extra>",
-        }, {
-            "type": "scatter", "x": np.zeros(1), "y": np.zeros(1), "mode": "markers", "opacity": 0,
-            "hoverinfo": "skip", "marker": {"color": np.zeros(1), "cmin": -limit, "cmax": limit, "showscale": True,
-                                            "colorscale": scale, "colorbar": bar},
-        }]
+        }, bar_anchor(-limit, limit, scale=scale, bar=bar)]
     frame = {"type": "rect", "line": {"color": palette.ACCENT[theme], "width": 1.5}}
     shapes = []
     if row is not None:

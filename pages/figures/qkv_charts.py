@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import bare_layout, escape
+from pages.figures.frame import bare_layout, escape, upright
 
 #: Where a head's name may stand, and its centre's distance from the dot, in pixels (right, up).
 _SIDES = {"top center": (0, 17), "bottom center": (0, -17), "middle right": (23, 0), "middle left": (-23, 0)}
@@ -67,8 +67,7 @@ def growth(lengths: np.ndarray, series: Mapping[str, np.ndarray], *, now: int, t
         "showlegend": True, "height": 300, "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "xaxis": _axis(texts["tokens"]) | {"type": "log", "dtick": 1},
         "yaxis": _axis(texts["count"]) | {"type": "log", "dtick": 3, "exponentformat": "SI"},
-        "shapes": [{"type": "line", "x0": now, "x1": now, "xref": "x", "y0": 0, "y1": 1, "yref": "y domain",
-                    "line": {"color": palette.ACCENT[theme], "dash": "dash"}}],
+        "shapes": [upright(now, palette.ACCENT[theme], dash="dash")],
         "annotations": [{"x": np.log10(now), "y": 0.98, "yref": "paper", "xanchor": "left", "xshift": 5,
                          "showarrow": False, "text": escape(texts["now"]), "font": {"color": palette.ACCENT[theme]}}],
     })
