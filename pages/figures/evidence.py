@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import bare_layout, colour_bar, escape, isolate, shorten, upright
+from pages.figures.frame import bare_layout, colour_bar, escape, isolate, shorten, upright, written
 
 #: Heads drawn by `head_masses`; the rest is counted by the page.
 MOST_HEADS = 14
@@ -179,7 +179,7 @@ def layer_effects(
         "type": "bar", "x": values, "y": np.arange(len(values)), "orientation": "h", "width": 0.6,
         "name": escape(texts["delta"]), "showlegend": False,
         "marker": {"color": palette.ACCENT[theme], "opacity": [0.6] * len(effects) + [1.0]},
-        "texttemplate": "%{x:+.3f}", "textposition": "outside", "cliponaxis": False,
+        "text": [written(value, "+.3f") for value in values], "textposition": "outside", "cliponaxis": False,
         "hovertemplate": "%{y}<br>%{x:+.4f}<extra></extra>",
     }], [_zero_line(theme)]
     band = 0.0 if np.isnan(control) else control
@@ -211,16 +211,16 @@ def replacement_effects(
         changed: for each, whether the output changed; None where none was written.
         texts: `changed`, `kept`, `baseline`, `delta`.
     """
-    traces, rows = [], np.arange(len(labels))
+    traces, rows, values = [], np.arange(len(labels)), np.asarray(deltas, dtype=float)
     groups = (("changed", True, palette.ACCENT[theme]), ("kept", False, SECOND[theme]), ("baseline", None, GREY[theme]))
     for name, state, colour in groups:
         here = [at for at in rows if changed[at] is state]
         if here:
             traces.append({
-                "type": "bar", "x": np.asarray(deltas, dtype=float)[here], "y": here, "orientation": "h", "width": 0.6,
+                "type": "bar", "x": values[here], "y": here, "orientation": "h", "width": 0.6,
                 "name": escape(texts[name]), "marker": {"color": colour},
-                "texttemplate": "%{x:+.2f}", "textposition": "outside", "cliponaxis": False,
-                "hovertemplate": "%{y}<br>%{x:+.4f}<extra></extra>",
+                "text": [written(value, "+.2f") for value in values[here]], "textposition": "outside",
+                "cliponaxis": False, "hovertemplate": "%{y}<br>%{x:+.4f}<extra></extra>",
             })
     low, high = min(0.0, float(np.nanmin(deltas))), max(0.0, float(np.nanmax(deltas)))
     room = 0.22 * max(high - low, 1e-3)

@@ -81,9 +81,10 @@ def test_effects_show_b_among_all_words_and_a_line_at_zero():
 
 
 def test_layers_stand_in_a_band_of_the_controls():
-    figure = evidence.layer_effects(np.array([-.1, -.5]), everywhere=-.8, control=.07, texts={
+    figure = evidence.layer_effects(np.array([-.0001, -.5]), everywhere=.8, control=.07, texts={
         "layer": "layer {layer}", "everywhere": "all", "control": "controls", "delta": "nats"})
-    assert list(figure.data[0].x) == [-.1, -.5, -.8]
+    assert list(figure.data[0].x) == [-.0001, -.5, .8]
+    assert figure.data[0].text == ("0.000", "−0.500", "+0.800")
     band = next(shape for shape in figure.layout.shapes if shape.type == "rect")
     assert (band.x0, band.x1) == (-.07, .07)
     assert [text.strip("\u2068\u2069") for text in figure.layout.yaxis.ticktext] == ["layer 0", "layer 1", "all"]
@@ -95,6 +96,7 @@ def test_replacements_are_sorted_by_whether_the_output_changed():
         texts={"changed": "changed", "kept": "kept", "baseline": "baseline", "delta": "nats"})
     assert list(trace(figure, "changed").x) == [-6] and list(trace(figure, "kept").x) == [-.8]
     assert list(trace(figure, "baseline").x) == [0, -.4], "the original's zero is in the picture"
+    assert trace(figure, "baseline").text == ("0.00", "−0.40")
 
 
 @pytest.mark.parametrize("theme", palette.THEMES)
