@@ -111,7 +111,7 @@ def variants(shape: KVShape) -> dict[str, KVShape]:
     "window" the model's own heads with its own smallest window, else Mistral's, in every layer.
     """
     n_heads = shape.n_heads or shape.n_kv_heads
-    bare = replace(shape, windows=(), latent=0, stored_kv_heads=0)
+    bare = replace(shape, windows=(), latent=0, stored_kv_heads=0, paged_kv_heads=0)
     grouped = shape.n_kv_heads
     if not 1 < grouped < n_heads or shape.latent:
         grouped = next((n_heads // group for group in _GROUPS if n_heads % group == 0), 1)

@@ -172,8 +172,10 @@ def _heads(config: transformers.PretrainedConfig) -> dict[str, int]:
     n_kv_heads = _given(config, "num_key_value_heads", "num_kv_heads") or n_heads
     d_head = _given(config, "head_dim", "d_kv") or _needed(config, "hidden_size", "d_model", "n_embd") // n_heads
     if config.model_type == "falcon":
+        if not config.new_decoder_architecture and config.multi_query:
+            return {"n_heads": n_heads, "n_kv_heads": 1, "d_head": d_head, "paged_kv_heads": n_heads}
         if not config.new_decoder_architecture:
-            return {"n_heads": n_heads, "n_kv_heads": 1 if config.multi_query else n_heads, "d_head": d_head}
+            return {"n_heads": n_heads, "n_kv_heads": n_heads, "d_head": d_head}
         return {"n_heads": n_heads, "n_kv_heads": n_kv_heads, "d_head": d_head, "stored_kv_heads": n_heads}
     if config.model_type == "gpt_bigcode":
         return {"n_heads": n_heads, "n_kv_heads": 1 if config.multi_query else n_heads, "d_head": d_head}

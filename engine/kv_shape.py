@@ -50,6 +50,8 @@ class KVShape:
         latent: numbers kept for a token in place of keys and values (MLA); 0 means keys and values.
         cross: whether each layer also keeps keys and values of the source, once.
         stored_kv_heads: heads that transformers stores where it expands them first (Falcon-40B); 0 means n_kv_heads.
+        paged_kv_heads: heads for which its paged cache makes room where it does not find how few are stored
+            (Falcon-7B); 0 means those stored.
         d_model, d_vocab, n_ctx: width, vocabulary, trained length; 0 while unknown.
         n_params: parameters; 0 while unknown.
         name: for people.
@@ -64,6 +66,7 @@ class KVShape:
     latent: int = 0
     cross: bool = False
     stored_kv_heads: int = 0
+    paged_kv_heads: int = 0
     d_model: int = 0
     d_vocab: int = 0
     n_ctx: int = 0

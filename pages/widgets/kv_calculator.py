@@ -196,6 +196,9 @@ def _notes(question: Question, _: Translate) -> list[str]:
         notes.append(_("Paged: each sequence is rounded up to whole blocks of {block} tokens. Blocks that sequences "
                        "share are counted for each; the pool they come from is reserved in advance.").format(
             block=setting.block_size))
+    if setting.kind == "paged" and shape.paged_kv_heads:
+        notes.append(_("transformers' paged cache makes room for all {heads} heads of this model, {times} times as "
+                       "much.").format(heads=shape.paged_kv_heads, times=shape.paged_kv_heads // shape.n_kv_heads))
     if kv_memory.calculated_only(shape, setting.kind):
         notes.append(_("transformers has no such cache for this model: calculated only."))
     notes.append(_("Activations, the allocator's reserve and the driver come on top."))
