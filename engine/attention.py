@@ -318,10 +318,13 @@ def _bias_and_mask(bias: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor
     if mask is None and causal:
         mask = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).tril()
     if mask is None:
-        return bias
-    if mask.dtype == torch.bool:
-        return bias.masked_fill(~mask, torch.finfo(bias.dtype).min)
-    return bias + mask
+        folded = bias
+    elif mask.dtype == torch.bool:
+        folded = bias.masked_fill(~mask, torch.finfo(bias.dtype).min)
+    else:
+        folded = bias + mask
+    # T5's heads lie innermost, a stride that CUDA's lean kernels do not take.
+    return folded.contiguous()
 
 
 def _hide(hidden: Tensor, mask: Tensor | None, *, causal: bool) -> tuple[Tensor, Tensor]:

@@ -77,7 +77,7 @@ def kept_bytes(config, *, lengths: dict[str, int], shape: dict[str, tuple[int, i
 
 
 def run_bytes(config, *, lengths: dict[str, int], shape: dict[str, tuple[int, int]], element_bytes: int,
-              logit_rows: int, beams: int, new_tokens: int) -> int:
+              logit_rows: int, beams: int, new_tokens: int, device: str) -> int:
     """Predicted peak bytes of writing and one captured forward pass, without the weights and what is kept.
 
     Args:
@@ -85,6 +85,7 @@ def run_bytes(config, *, lengths: dict[str, int], shape: dict[str, tuple[int, in
         logit_rows: positions whose logits are computed.
         beams: sequences written at once.
         new_tokens: tokens that may be written.
+        device: where it runs.
     """
     d_model = first_of(config, "hidden_size", "d_model", "n_embd")
     d_mlp = first_of(config, "intermediate_size", "encoder_ffn_dim", "ffn_dim", "d_ff", "n_inner") or 4 * d_model
@@ -94,9 +95,12 @@ def run_bytes(config, *, lengths: dict[str, int], shape: dict[str, tuple[int, in
     activations = longest * (HIDDEN_COPIES * d_model + WIDE_COPIES * d_mlp) * element_bytes
     masks = 2 * longest * longest
     bias = 3 * n_heads * longest * longest * element_bytes if hasattr(config, "relative_attention_num_buckets") else 0
+    # On CUDA no lean kernel of SDPA takes grouped heads in float32: it writes scores and weights out.
+    grouped = 0 < first_of(config, "num_key_value_heads") < n_heads
+    written = 3 * n_heads * longest * longest * 4 if device.startswith("cuda") and grouped and element_bytes == 4 else 0
     logits = (logit_rows + beams) * first_of(config, "vocab_size") * (element_bytes + 4)
     cache = 2 * n_layers * d_model * (longest + new_tokens) * beams * element_bytes
-    return activations + masks + bias + logits + cache + 4 * TILE_BYTES
+    return activations + masks + bias + written + logits + cache + 4 * TILE_BYTES
 
 
 def check(needed: int, *, device: str, limits: Limits) -> None:

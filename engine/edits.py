@@ -144,7 +144,7 @@ def _batch_size(live: Live, item: Item, *, limits: Limits) -> int:
     rows = len({row for read in item.reads for row in read.rows})
     one = budget.run_bytes(
         live.model.config, lengths=lengths, shape=shape, element_bytes=live.model.dtype.itemsize, logit_rows=rows,
-        beams=0, new_tokens=0,
+        beams=0, new_tokens=0, device=live.device,
     ) - 4 * attention.TILE_BYTES
     heads = max(heads for _, heads in live.plan.shape)
     one += 6 * heads * max(lengths.values()) ** 2  # this layer's cuts and scores

@@ -212,6 +212,7 @@ def _check_budget(live: Live, n_source: int, *, length: int, n_steps: int, limit
     needed = budget.run_bytes(
         live.model.config, lengths=lengths, shape=dict(zip(live.plan.streams, live.plan.shape, strict=True)),
         element_bytes=live.model.dtype.itemsize, logit_rows=length, beams=1, new_tokens=n_steps,
+        device=live.device,
     )
     budget.check(needed, device=live.device, limits=limits)
 

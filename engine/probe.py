@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from engine import attention, budget, errors
 from engine.limits import Limits
@@ -64,7 +65,7 @@ def probe(model: nn.Module, *, family: str, vocab: int, special_ids: frozenset[i
     """
     inputs = _inputs(model, family=family, vocab=vocab, special_ids=special_ids)
     reference, eager = _eager(model, inputs, family=family)
-    model.set_attn_implementation(attention.NAME)
+    _switch(model, attention.NAME)
     calls: list[attention.Call] = []
     try:
         with torch.inference_mode(), attention.session(lambda call, output: calls.append(call)):
@@ -120,7 +121,7 @@ def _eager(model: nn.Module, inputs: dict[str, Tensor], *,
            family: str) -> tuple[Tensor, dict[Stream, tuple[Tensor, ...]]]:
     """The reference output and maps, (1, n_heads, q_len, k_len) each, by stream."""
     before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
+    _switch(model, "eager")
     if model.config._attn_implementation != "eager":
         raise _refused("a model that runs with eager attention, to check the maps against",
                        f"one that insists on {before}", "no_eager", model)
@@ -151,6 +152,14 @@ def _eager(model: nn.Module, inputs: dict[str, Tensor], *,
             raise _refused("softmax attention in every layer", f"layers without a map in stream {stream}",
                            "attention_not_everywhere", model, stream=stream)
     return _head_output(output), maps
+
+
+def _switch(model: nn.Module, name: str) -> None:
+    """Sets the attention of `model` and of the stacks in it, whose own configs transformers before 5.20 leaves out."""
+    model.set_attn_implementation(name)
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel) and module.config._attn_implementation != name:
+            module.set_attn_implementation(name)
 
 
 def _is_the_machines(error: Exception) -> bool:

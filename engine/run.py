@@ -160,7 +160,7 @@ def check_budget(live: Live, encoded: Encoded, *, limits: Limits) -> bool:
     keep = budget.kept_bytes(config, lengths=lengths, shape=shape, element_bytes=element)
     fits = keep <= limits.capture_bytes
     needed = budget.run_bytes(config, lengths=lengths, shape=shape, element_bytes=element, logit_rows=logit_rows,
-                              beams=beams, new_tokens=written)
+                              beams=beams, new_tokens=written, device=live.device)
     budget.check(needed + min(keep, limits.capture_bytes), device=live.device, limits=limits)
     return fits
 

@@ -22,6 +22,12 @@ TEST_SECONDS = 120
 GPU_TEST_SECONDS = 600
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A CUDA run's Python is the machine's own: what its packages deprecate, while imported too, is no failure."""
+    if config.option.markexpr == "gpu":
+        config.addinivalue_line("filterwarnings", "default")
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """In a CUDA run, opens only files that hold CUDA tests: the others may import what is not installed."""
     if config.option.markexpr != "gpu" or collection_path.suffix != ".py":

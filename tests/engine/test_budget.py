@@ -56,7 +56,8 @@ def test_a_run_counts_more_than_what_it_keeps(engine):
         shape = dict(zip(live.plan.streams, live.plan.shape, strict=True))
 
         def predicted(n, **change):
-            settings = {"logit_rows": n, "beams": 1, "new_tokens": 8, "element_bytes": 4} | change
+            settings = {"logit_rows": n, "beams": 1, "new_tokens": 8, "element_bytes": 4,
+                        "device": "cpu"} | change
             return budget.run_bytes(live.model.config, lengths={"encoder": n, "decoder": 8}, shape=shape, **settings)
 
         assert predicted(1_000) < predicted(2_000) < predicted(4_000)
@@ -64,6 +65,19 @@ def test_a_run_counts_more_than_what_it_keeps(engine):
         assert predicted(4_000) - 2 * predicted(2_000) > 4 * 4 * 2_000**2
         assert predicted(100, beams=4) > predicted(100)
         assert predicted(100, new_tokens=96) > predicted(100)
+
+
+def test_grouped_heads_in_float32_are_written_out_on_cuda_alone():
+    def predicted(n_kv_heads, device, element_bytes):
+        config = SimpleNamespace(hidden_size=64, intermediate_size=256, vocab_size=100, num_key_value_heads=n_kv_heads)
+        return budget.run_bytes(config, lengths={"encoder": 100, "decoder": 100}, shape={"decoder": (2, 8)}, beams=1,
+                                logit_rows=1, new_tokens=8, device=device, element_bytes=element_bytes)
+
+    written_out = 3 * 8 * 100**2 * 4
+    for device, n_kv_heads, element_bytes, more in (
+            ("cuda:0", 2, 4, written_out), ("cuda", 2, 4, written_out), ("cuda", 8, 4, 0), ("cuda", 2, 2, 0),
+            ("cpu", 2, 4, 0)):
+        assert predicted(n_kv_heads, device, element_bytes) - predicted(8, "cpu", element_bytes) == more
 
 
 class Spy:

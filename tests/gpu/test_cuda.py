@@ -23,8 +23,7 @@ from tests.engine import oracle, tiny
 from tests.engine.operations import OPERATIONS
 from tests.gpu import second_device
 
-# Other versions of torch and transformers than the pinned ones run here, and may deprecate what we use.
-pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
+pytestmark = pytest.mark.gpu
 
 DEVICE = os.environ.get("ATTENTION_TEST_DEVICE", "cuda")
 TEXT = "我喜欢吃苹果, the apple every day."
@@ -45,6 +44,14 @@ def full_float32():
     torch.set_float32_matmul_precision("highest")
     yield
     torch.set_float32_matmul_precision(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_references(tmp_path_factory):
+    """Reference patterns measured here and now: the user's own may be an earlier run's, of another device."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATTENTION_CACHE", str(tmp_path_factory.mktemp("references")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +110,7 @@ def test_a_run_too_long_to_keep_answers_the_same(engine, folder, name):
     forgetful, prompt = make(folder, replace(DEFAULT, capture_bytes=1)), prompt_of(name, TEXT * 6)
     for stream in engine.trace(prompt).streams:
         head = Head(stream, 1, 3)
-        np.testing.assert_allclose(forgetful.pattern(prompt, head), engine.pattern(prompt, head), atol=1e-6)
+        np.testing.assert_allclose(forgetful.pattern(prompt, head), engine.pattern(prompt, head), atol=1e-5)
         ours, theirs = (who.pictures(prompt, stream).cells for who in (forgetful, engine))
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
         ours, theirs = (who.summaries(prompt, stream).entropy for who in (forgetful, engine))
@@ -164,7 +171,9 @@ def assert_alike(got: object, expected: object, where: str) -> None:
         for n, pair in enumerate(zip(got, expected, strict=True)):
             assert_alike(*pair, f"{where}[{n}]")
     elif isinstance(expected, (float, np.ndarray)) and np.asarray(expected).dtype.kind == "f":
-        np.testing.assert_allclose(got, expected, atol=1e-4, rtol=1e-3, err_msg=where)
+        # A p-value counts windows of the reference: rounding moves it by whole ones, of 1e-4 each.
+        counted = any(name in where for name in ("carriers_p", "p_values", ".reasons"))
+        np.testing.assert_allclose(got, expected, atol=1e-3 if counted else 1e-4, rtol=1e-3, err_msg=where)
     elif isinstance(expected, np.ndarray):
         np.testing.assert_array_equal(got, expected, err_msg=where)
     else:
@@ -250,8 +259,8 @@ def wide(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name, length", [
-    ("gpt2", 200), ("gemma2", 200), ("gpt_oss", 200), ("bert", 200), ("t5", 1_500), ("marian", 200), ("zh-en", 100),
-    ("wide-gpt2", 1_500), ("wide-bert", 1_500),
+    ("gpt2", 200), ("llama", 200), ("gemma2", 200), ("gpt_oss", 200), ("bert", 200), ("t5", 1_500), ("marian", 200),
+    ("zh-en", 100), ("wide-gpt2", 1_500), ("wide-bert", 1_500),
 ])
 def test_memory_used_is_no_more_than_predicted(folder, wide, monkeypatch, name, length):
     engine = make(wide if name.startswith("wide") else folder)
@@ -270,7 +279,8 @@ def test_memory_used_is_no_more_than_predicted(folder, wide, monkeypatch, name, 
 def test_memory_of_a_put_out_model_is_given_back(folder):
     torch.cuda.empty_cache()
     engine = make(folder, replace(DEFAULT, model_cache_bytes=1))
-    engine.trace(prompt_of("bert"))
+    for text in ("a", "aa", TEXT):  # each in a thread of its own; two at a time may take cuBLAS a second workspace
+        engine.trace(prompt_of("bert", text))
     before = torch.cuda.memory_allocated()
     for n in range(5):
         engine.trace(prompt_of("bert", "apple" + "a" * n))
