@@ -12,12 +12,14 @@ from dataclasses import replace
 import torch
 import transformers
 
-from engine import text, words
+from engine import budget, text, words
 from engine.capture import Checks
 from engine.run import Encoded, Live, Written
 from engine.types import Prompt, Provenance, Stream, StreamTokens, Token, Trace
 
 BACKEND = "attention interface, SDPA"
+#: Said of a model that has layers without attention (Jamba, Qwen3-Next): those with it count from 0 here.
+HYBRID = ("layers_without_attention",)
 
 
 def build(prompt: Prompt, live: Live, encoded: Encoded, written: Written, logits: torch.Tensor, *,
@@ -37,7 +39,8 @@ def build(prompt: Prompt, live: Live, encoded: Encoded, written: Written, logits
         prompt=prompt, family=live.family, streams=live.plan.streams,
         axes=tuple(_axes(stream, live, encoded, written, predicted) for stream in live.plan.streams),
         source_text=encoded.text, output=written.output, output_is_given=encoded.target is not None,
-        output_complete=written.complete, shape=live.plan.shape, notes=encoded.notes,
+        output_complete=written.complete, shape=live.plan.shape,
+        notes=encoded.notes + (HYBRID if _has_other_layers(live) else ()),
         provenance=Provenance(
             model=live.name, revision=live.revision, device=live.device, dtype=live.dtype, backend=BACKEND,
             masks=tuple((s, " + ".join(checks.masks[s])) for s in live.plan.streams), probe_error=live.plan.error,
@@ -45,6 +48,11 @@ def build(prompt: Prompt, live: Live, encoded: Encoded, written: Written, logits
             versions=(("torch", torch.__version__), ("transformers", transformers.__version__)),
         ),
     )
+
+
+def _has_other_layers(live: Live) -> bool:
+    n_layers = budget.first_of(live.model.config, "num_hidden_layers", "n_layer", "n_layers")
+    return live.family != "encoder-decoder" and live.plan.shape[0][0] < n_layers
 
 
 def _axes(stream: Stream, live: Live, encoded: Encoded, written: Written, predicted: tuple[int, ...]) -> StreamTokens:

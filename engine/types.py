@@ -154,7 +154,7 @@ class Trace:
         output_complete: False when the output stopped at its length limit.
         shape: (n_layers, n_heads) of each stream, in the order of `streams`.
         notes: language-neutral codes of what the person should know, e.g.
-            "surrogates_replaced", "special_tokens_as_text".
+            "surrogates_replaced", "special_tokens_as_text", "layers_without_attention".
         provenance: how it was captured.
     """
 

@@ -391,4 +391,7 @@ NOTES: dict[str, str] = {
     "special_tokens_as_text": N_(
         "The text holds the names of special tokens, such as </s>; they were read as plain characters."
     ),
+    "layers_without_attention": N_(
+        "Some layers of this model have no attention. Those that have it are shown, counted from 0."
+    ),
 }

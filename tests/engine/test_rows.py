@@ -7,6 +7,7 @@ a step before. The oracle is transformers' own tokenizer and generation.
 from __future__ import annotations
 
 import pytest
+import transformers
 
 from engine import LocalEngine, Prompt, errors
 from engine.limits import DEFAULT
@@ -296,3 +297,16 @@ def test_text_that_is_no_text_is_refused_plainly(engine, text):
     with pytest.raises(errors.InvalidPrompt) as refusal:
         engine.trace(Prompt("gpt2", text))
     assert refusal.value.code == "not_text"
+
+
+def test_a_model_with_layers_without_attention_says_so(tmp_path, engine):
+    config = transformers.JambaConfig(
+        vocab_size=tiny.D_VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, num_experts=1, num_experts_per_tok=1, attn_layer_period=2, attn_layer_offset=1,
+        mamba_d_state=4, mamba_dt_rank=4, use_mamba_kernels=False, pad_token_id=tiny.PAD, bos_token_id=tiny.BOS,
+        eos_token_id=tiny.EOS)
+    transformers.JambaForCausalLM(config).save_pretrained(tmp_path / "jamba")
+    tiny.tokenizer("$A").save_pretrained(tmp_path / "jamba")
+    found = LocalEngine(folder=tmp_path, device="cpu").trace(Prompt("jamba", "the apple"))
+    assert found.shape == ((2, 4),) and found.notes == ("layers_without_attention",)
+    assert "layers_without_attention" not in engine.trace(Prompt("gpt2", "the apple")).notes
