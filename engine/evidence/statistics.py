@@ -54,6 +54,17 @@ def benjamini_hochberg(p_values: np.ndarray, *, level: float) -> np.ndarray:
     return p_values <= ordered[passed].max() if passed.any() else np.zeros(p_values.shape, bool)
 
 
+def bar_of(p_values: np.ndarray, at: tuple[int, ...], *, level: float) -> float:
+    """The largest p with which the hypothesis `at` would be rejected by `benjamini_hochberg`, the others as they are.
+
+    level·k/m for the largest k that k − 1 of the others do not exceed: level/m where no other is small.
+    """
+    m = p_values.size
+    others = np.sort(np.delete(p_values, np.ravel_multi_index(at, p_values.shape)))
+    bars = level * np.arange(1, m + 1) / m
+    return float(bars[[True, *(others <= bars[1:])]].max())
+
+
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Spearman's ρ: Pearson's correlation of the ranks, ties at their mean rank; NaN for a constant or n < 3."""
     ranks_a, ranks_b = _ranks(a), _ranks(b)

@@ -40,6 +40,17 @@ def test_benjamini_hochberg_by_its_definition(level):
             assert p[found].max() <= ordered[largest - 1]
 
 
+def test_the_bar_of_one_p_is_where_its_rejection_ends():
+    for _ in range(100):
+        p, at = RANDOM.random((3, 4)) ** 4, (1, 2)
+        bar = statistics.bar_of(p, at, level=0.05)
+        for value, rejected in ((bar, True), (bar * (1 + 1e-9), False)):
+            p[at] = value
+            assert statistics.benjamini_hochberg(p, level=0.05)[at] == rejected
+    assert statistics.bar_of(np.full((3, 4), 0.5), (0, 0), level=0.05) == pytest.approx(0.05 / 12)
+    assert statistics.bar_of(np.array([0.01]), (0,), level=0.05) == 0.05
+
+
 def test_benjamini_hochberg_keeps_false_alarms_to_its_level():
     alarms = [statistics.benjamini_hochberg(RANDOM.random((3, 4)), level=0.05).any() for _ in range(3000)]
     assert np.mean(alarms) == pytest.approx(0.05, abs=3 * math.sqrt(0.05 / 3000))
