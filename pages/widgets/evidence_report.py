@@ -59,7 +59,7 @@ def html(evidence: Evidence, second: Evidence | None, *, measure: str, language:
 
 def _question(evidence: Evidence, _: Translate) -> Section:
     return Section(
-        _(evidence_texts.NAMES[evidence.verdict][0]), (evidence_texts.sentence(evidence, _),),
+        evidence_texts.name(evidence, _)[0], (evidence_texts.sentence(evidence, _),),
         rows=((_("Question"), ""), (_("Sentence"), quoted(evidence.source, _)),
               (_("Output"), quoted(evidence.output, _)), (_("Model"), evidence.prompt.model),
               ("A", quoted(evidence.query.text, _)), ("B", quoted(evidence.key.text, _)),

@@ -11,7 +11,10 @@ import math
 import numpy as np
 
 from engine import Evidence
+from engine.evidence.statistics import bar_of
 from engine.evidence_types import Reason, Thresholds
+from pages.figures.frame import written
+from pages.widgets import texts
 from pages.widgets.banners import escape
 from pages.widgets.error_texts import N_
 from pages.widgets.language import Translate
@@ -25,36 +28,36 @@ NAMES = {
     "no evidence": (N_("no evidence"), "gray"),
 }
 
+#: Of "used without direct attention" what is shown where the direct edge itself is used: its look alone is ordinary.
+_EDGE_USED = N_("direct edge used; the look is not rare")
+
 #: What is said of a question, by `_kind`; "unrare" is a look well above the usual, but not rare enough to be evidence.
 _SENTENCES = {
-    "attends and is used": N_("**Yes.** {query} attends to {key}, and the output depends on it: {numbers}."),
+    "attends and is used": N_("**Yes.** {query} attends to {key}, and {cut_found}."),
     "attends but is not used": N_("**It looks, but the output does not depend on it.** {query} attends to {key}, yet "
-                                  "neither cutting that edge nor hiding {key} costs the output enough to count: "
-                                  "{numbers}."),
+                                  "neither cutting that edge nor hiding {key} costs the output enough to count."),
     "attends, use unshown": N_("**It looks, but nothing shows that the output needs it more than other words.** "
-                               "{query} attends to {key}; yet {cut_found}, and {hide_found}: {numbers}."),
-    "redundant": N_("**Not by this edge.** {query} attends to {key} and the output depends on {key}, yet {cut_found}; "
-                    "the information also comes another way: {numbers}."),
-    "redundant, edge unclear": N_("**Not clearly by this edge.** {query} attends to {key} and the output depends on "
-                                  "{key}, yet {cut_found}: {numbers}."),
-    "ordinary": N_("**Used, though no look stands out.** The output depends on what {query} takes from {key}, but so "
-                   "much attention to a word in that place is nothing rare: {numbers}."),
-    "ordinary, unrare": N_("**Used, though the look is not rare enough to count.** The output depends on what {query} "
-                           "takes from {key}: {numbers}."),
-    "indirect": N_("**Not by looking.** The output depends on {key}, but no head of {query} stands out in looking at "
-                   "it, and {cut_found}; the information comes another way: {numbers}."),
-    "indirect, edge unclear": N_("**Used, but not shown to be by looking.** The output depends on {key}, but no head "
-                                 "of {query} stands out in looking at it, and {cut_found}: {numbers}."),
-    "indirect, unrare": N_("**Used, but not shown to be by looking.** The output depends on {key}, yet {cut_found}: "
-                           "{numbers}."),
+                               "{query} attends to {key}; yet {cut_found}, and {hide_found}."),
+    "redundant": N_("**Not by this edge.** {query} attends to {key}, and {hide_found}, yet {cut_found}; the "
+                    "information also comes another way."),
+    "redundant, edge unclear": N_("**Not clearly by this edge.** {query} attends to {key}, and {hide_found}, yet "
+                                  "{cut_found}."),
+    "ordinary": N_("**The direct edge is used, though no look stands out.** What {query} takes from {key} counts, for "
+                   "{cut_found}; but so much attention to a word in that place is nothing rare."),
+    "ordinary, unrare": N_("**The direct edge is used, though the look is not rare enough to count.** What {query} "
+                           "takes from {key} counts, for {cut_found}."),
+    "indirect": N_("**Not by looking.** No head of {query} stands out in looking at {key}, and {cut_found}. Yet "
+                   "{hide_found}, so the information comes another way."),
+    "indirect, edge unclear": N_("**Used, but not shown to be by looking.** No head of {query} stands out in looking "
+                                 "at {key}, and {cut_found}. Yet {hide_found}."),
+    "indirect, unrare": N_("**Used, but not shown to be by looking.** For this output {hide_found}, yet {cut_found}."),
     "no evidence": N_("**No evidence.** No head of {query} stands out in looking at {key}, and taking {key} away does "
-                      "not cost the output enough to count: {numbers}."),
+                      "not cost the output enough to count."),
     "no evidence, use unshown": N_("**No evidence.** No head of {query} stands out in looking at {key}; {cut_found}, "
-                                   "and {hide_found}: {numbers}."),
-    "no evidence, unrare": N_("**No evidence.** Taking {key} away does not cost the output enough to count: "
-                              "{numbers}."),
+                                   "and {hide_found}."),
+    "no evidence, unrare": N_("**No evidence.** Taking {key} away does not cost the output enough to count."),
     "no evidence, unrare, use unshown": N_("**No evidence.** Nothing shows that the output needs {key} more than "
-                                           "other words; {cut_found}, and {hide_found}: {numbers}."),
+                                           "other words; {cut_found}, and {hide_found}."),
 }
 
 #: Reason code of an effect → what was found, as a part of a sentence.
@@ -72,6 +75,10 @@ _FOUND = {
 }
 #: The same where the effects are on a margin, whose other side may be what changed.
 _FOUND_OF_MARGIN = _FOUND | {
+    "cut_matters": N_("cutting that edge shrinks the margin"),
+    "cut_uncompared": N_("cutting that edge shrinks the margin, with no other word to compare with"),
+    "hide_matters": N_("hiding {key} shrinks the margin"),
+    "hide_uncompared": N_("hiding {key} shrinks the margin, with no other word to compare with"),
     "cut_raises": N_("cutting that edge widens the margin"),
     "hide_raises": N_("hiding {key} widens the margin"),
 }
@@ -146,13 +153,46 @@ _THRESHOLDS = {
 }
 
 
+def name(evidence: Evidence, _: Translate) -> tuple[str, str]:
+    """The verdict's short name as it is shown, and the colour of its badge."""
+    if any(reason.code == "ordinary_edge_used" for reason in evidence.reasons):
+        return _(_EDGE_USED), "blue"
+    shown, colour = NAMES[evidence.verdict]
+    return _(shown), colour
+
+
 def sentence(evidence: Evidence, _: Translate) -> str:
-    """The verdict as one sentence of Markdown, with the three numbers that carry it."""
+    """The verdict in words of Markdown, from where to where hiding B moves it, and the three numbers that carry it."""
     _look, cut, hide = _codes(evidence)
     found, key = _FOUND if evidence.contrast is None else _FOUND_OF_MARGIN, quoted(evidence.key.text, _)
-    return _(_SENTENCES[_kind(evidence)]).format(
-        query=quoted(evidence.query.text, _), key=key, numbers=three_numbers(evidence, _),
-        cut_found=_(found[cut]), hide_found=_(found[hide]).format(key=key))
+    told = _(_SENTENCES[_kind(evidence)]).format(
+        query=quoted(evidence.query.text, _), key=key, cut_found=_(found[cut]),
+        hide_found=_(found[hide]).format(key=key))
+    return texts.joined(told, start_and_end(evidence, _), three_numbers(evidence, _))
+
+
+def start_and_end(evidence: Evidence, _: Translate) -> str:
+    """What is measured before and after B is hidden: how large an effect is shows only beside what it is taken from."""
+    if evidence.contrast is None:
+        before, after = (written(value, ".2f") for value in (evidence.logprob, evidence.logprob + evidence.hide_delta))
+        told = (_("Hiding {key} leaves log p({target}) at {before}.") if before == after else
+                _("Hiding {key} moves log p({target}) from {before} to {after}."))
+        return told.format(key=quoted(evidence.key.text, _), target=escape(evidence.target), before=before, after=after)
+    before, after = evidence.margin, evidence.margin + evidence.margin_hide_delta
+    if before <= 0 or written(before, ".2f") == written(after, ".2f"):
+        told = _("Hiding {key} moves the margin of {target} over {contrast} from {before} to {after} nats.")
+    elif after < 0:
+        told = _("Hiding {key} turns the lead of {target} over {contrast}, {before} nats, into one of {contrast} over "
+                 "{target}, {lead} nats: the sense flips.")
+    elif after < before:
+        told = _("Hiding {key} shrinks the lead of {target} over {contrast} from {before} to {after} nats; the sense "
+                 "does not flip.")
+    else:
+        told = _("Hiding {key} widens the lead of {target} over {contrast} from {before} to {after} nats; the sense "
+                 "does not flip.")
+    return told.format(key=quoted(evidence.key.text, _), target=quoted(evidence.target, _),
+                       contrast=quoted(evidence.contrast, _), before=written(before, ".2f"),
+                       after=written(after, ".2f"), lead=written(-after, ".2f"))
 
 
 def _codes(evidence: Evidence) -> tuple[str, str, str]:
@@ -182,11 +222,11 @@ def _kind(evidence: Evidence) -> str:
 def three_numbers(evidence: Evidence, _: Translate) -> str:
     """The strongest head's mass, the cut edge and the hidden word, each beside what it is compared with."""
     cut, controls, hide, hide_controls = judged(evidence)
-    told = _("{looks}; cutting that edge in all heads moves {target} by {cut} nats ({others}); hiding {key} from "
-             "everyone moves it by {hide} nats ({hidden})")
-    return told.format(
-        looks=_looks(evidence, _), target=measured(evidence, _), cut=f"**{signed(cut)}**", others=others(controls, _),
-        key=quoted(evidence.key.text, _), hide=f"**{signed(hide)}**", hidden=others(hide_controls, _))
+    told = _("Cutting that edge in all heads moves {target} by {cut} nats ({others}); hiding {key} from everyone "
+             "moves it by {hide} nats ({hidden}).")
+    return texts.joined(_looks(evidence, _), told.format(
+        target=measured(evidence, _), cut=f"**{signed(cut)}**", others=others(controls, _),
+        key=quoted(evidence.key.text, _), hide=f"**{signed(hide)}**", hidden=others(hide_controls, _)))
 
 
 def others(control: float, _: Translate) -> str:
@@ -198,21 +238,26 @@ def others(control: float, _: Translate) -> str:
 
 def _looks(evidence: Evidence, _: Translate) -> str:
     """The mass that the verdict rests on: the strongest head's, or that of the carriers together."""
+    key = quoted(evidence.key.text, _)
     if evidence.carriers_attend and not evidence.attending.any():
-        return _("the heads that carry it together give it {mass} (usual at this distance: {usual})").format(
-            mass=f"**{plain(evidence.carriers_mass)}**", usual=plain(evidence.carriers_offset))
+        told = _("The heads that carry the effect together give {key} {mass} (usual at this distance: {usual}).")
+        return told.format(key=key, mass=f"**{plain(evidence.carriers_mass)}**", usual=plain(evidence.carriers_offset))
     layer, head = strongest_head(evidence)
     mass, usual = evidence.attention[layer, head], evidence.baseline_offset[layer, head]
-    told = _("its strongest head, layer {layer} head {head}, gives it {mass} (usual at this distance: {usual})")
+    told = _("The strongest head of {query}, layer {layer} head {head}, gives {key} {mass} (usual at this distance: "
+             "{usual}).")
+    bar = 0.0
     if _codes(evidence)[0] == "not_significant":
-        told = _("the strongest head of {query}, layer {layer} head {head}, gives {key} {mass}, above the {usual} "
-                 "usual at this distance, but not rare enough among its {heads} heads (p = {p}) to count as evidence")
+        bar = bar_of(evidence.p_values, (layer, head), level=evidence.thresholds.false_discovery)
+        told = _("The strongest head of {query}, layer {layer} head {head}, gives {key} {mass}, above the {usual} "
+                 "usual at this distance, but that is not rare enough to count: p = {p}; with {heads} heads it would "
+                 "have to be {bar} or less.")
     if not np.isfinite(usual):
         usual = evidence.baseline_uniform[layer, head]
-        told = _("its strongest head, layer {layer} head {head}, gives it {mass} (uniform: {usual})")
-    return told.format(query=quoted(evidence.query.text, _), key=quoted(evidence.key.text, _),
-                       layer=layer, head=head, mass=f"**{plain(mass)}**", usual=plain(usual),
-                       heads=evidence.attention.size, p=f"{evidence.p_values[layer, head]:.2g}")
+        told = _("The strongest head of {query}, layer {layer} head {head}, gives {key} {mass} (uniform: {usual}).")
+    return told.format(query=quoted(evidence.query.text, _), key=key, layer=layer, head=head,
+                       mass=f"**{plain(mass)}**", usual=plain(usual), heads=evidence.attention.size,
+                       p=f"{evidence.p_values[layer, head]:.2g}", bar=f"{bar:.2g}")
 
 
 def measured(evidence: Evidence, _: Translate) -> str:
@@ -254,8 +299,8 @@ def reasons(evidence: Evidence, _: Translate) -> list[str]:
 
 def explain(reason: Reason, _: Translate, *, contrast: str | None = None) -> str:
     """One reason as Markdown; with a contrast its effect is on the margin."""
-    texts = REASONS if contrast is None else _REASONS_OF_MARGIN
-    return _(texts[reason.code]).format(**{name: _spoken(name, value, _) for name, value in reason.numbers})
+    said = REASONS if contrast is None else _REASONS_OF_MARGIN
+    return _(said[reason.code]).format(**{name: _spoken(name, value, _) for name, value in reason.numbers})
 
 
 def thresholds(values: Thresholds, _: Translate) -> list[tuple[str, str]]:

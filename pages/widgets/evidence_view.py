@@ -26,10 +26,13 @@ ROWS = (("attends", "flows"), ("used", "needed"), ("heads", "rankings"))
 
 def verdict(evidence: Evidence, _: Translate, *, key: str = "verdict") -> None:
     """The verdict's name and its sentence with three numbers."""
-    name, colour = evidence_texts.NAMES[evidence.verdict]
+    name, colour = evidence_texts.name(evidence, _)
     with st.container(border=True, key=key):
-        st.markdown(f"### :{colour}-badge[{_(name)}]")
+        st.markdown(f"### :{colour}-badge[{name}]")
         st.markdown(evidence_texts.sentence(evidence, _))
+        if evidence.contrast is not None:
+            st.caption(_("Judged on {margin}, whatever the effects below are measured on.").format(
+                margin=evidence_texts.measured(evidence, _)))
 
 
 def show(evidence: Evidence, *, measure: str, theme: palette.Theme, _: Translate) -> None:
@@ -83,8 +86,9 @@ def decided(evidence: Evidence, _: Translate) -> None:
         st.markdown(_(
             "The rule: **attends and is used** when a head attends (or the heads that carry the effect do, together) "
             "and the cut edge matters; **attends but is not used** when a head attends and neither the edge nor the "
-            "word matters; **used without direct attention** when the word matters without that edge, or the edge "
-            "matters without a head that attends; else **no evidence**."))
+            "word matters; **used without direct attention** when the word matters without that edge, or, shown as "
+            "**direct edge used; the look is not rare**, the edge matters without a head that attends; else "
+            "**no evidence**."))
         rows = [f"| {number} | {text} |" for number, text in evidence_texts.thresholds(evidence.thresholds, _)]
         st.markdown("\n".join([f"| {_('Threshold')} | {_('Meaning')} |", "|---:|:---|", *rows]))
         told = _("Measured on {target} in {seconds:.1f} s. Deltas are natural logarithms, after minus before.")

@@ -47,7 +47,7 @@ def verdict(page, evidence, *, key: str = "verdict") -> str:
     """Waits until the verdict's box holds the three numbers of `evidence`; returns its text."""
     box = page.locator(f".st-key-{key}")
     cut, _control, hide, _hidden = evidence_texts.judged(evidence)
-    box.get_by_text(evidence.verdict, exact=True).wait_for()
+    box.get_by_text(evidence_texts.name(evidence, ENGLISH)[0], exact=True).wait_for()
     box.get_by_text(signed(cut), exact=True).first.wait_for()
     box.get_by_text(signed(hide), exact=True).first.wait_for()
     return box.inner_text()
@@ -96,7 +96,7 @@ def test_permalink_round_trip_in_the_other_language(page, app_url, settled, engi
     visit(page, app_url, settled, text="我买了苹果的股票", query="苹果", key="股票", contrast="apple", lang="zh")
     evidence = engine.evidence(Prompt("zh-en", "我买了苹果的股票"), "苹果", "股票", contrast="apple")
     box = page.locator(".st-key-verdict")
-    box.get_by_text(CHINESE(evidence_texts.NAMES[evidence.verdict][0]), exact=True).wait_for()
+    box.get_by_text(evidence_texts.name(evidence, CHINESE)[0], exact=True).wait_for()
     box.get_by_text(signed(evidence.margin_delta), exact=True).first.wait_for()
     in_address(page, contrast="apple")
     again = page.context.new_page()

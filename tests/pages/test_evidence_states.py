@@ -55,7 +55,14 @@ def test_the_verdict_comes_first_with_the_engines_numbers(monkeypatch):
     page = visit()
     assert not page.exception and not page.error
     first = next(box.value for box in page.markdown if "nats" in box.value)
+    assert "Judged on" not in shown(page)
     assert first.startswith("**Yes.**") and "**−0.83**" in first and "**−2.40**" in first and "**0.61**" in first
+
+
+def test_a_verdict_on_the_margin_says_so_whatever_is_shown(monkeypatch):
+    monkeypatch.setattr(LocalEngine, "start_evidence", answered(with_contrast()))
+    page = visit(measure="logprob")
+    assert 'Judged on the margin of "apples" over "Apple"' in shown(page)
 
 
 @pytest.mark.parametrize("chosen", [False, True])

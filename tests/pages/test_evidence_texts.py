@@ -51,6 +51,38 @@ def test_the_sentence_of_an_indirect_use_says_which_kind():
     assert len(kinds) == 3
 
 
+def test_where_the_edge_itself_is_used_the_badge_says_so():
+    """The verdict's name alone would say "without direct attention" of a cut that costs all there is to lose."""
+    plain = make(verdict="used without direct attention")
+    used = replace(plain, reasons=(*plain.reasons, Reason("ordinary_edge_used", (("delta", -1.0),))))
+    for _ in LANGUAGES:
+        assert evidence_texts.name(plain, _)[0] == _("used without direct attention")
+        assert evidence_texts.name(used, _)[0] == _("direct edge used; the look is not rare")
+        assert evidence_texts.name(make(), _) == (_("attends and is used"), "green")
+    report = evidence_report.html(used, None, measure="logprob", language=language.ENGLISH, theme="light",
+                                  _=LANGUAGES[1])
+    assert "<h2>direct edge used; the look is not rare</h2>" in report
+
+
+@pytest.mark.parametrize(("margin", "delta", "said"), [
+    (8.21, -2.74, 'shrinks the lead of "apples" over "Apple" from 8.21 to 5.47 nats; the sense does not flip'),
+    (8.21, .23, 'widens the lead of "apples" over "Apple" from 8.21 to 8.44 nats; the sense does not flip'),
+    (2.1, -5.6, 'turns the lead of "apples" over "Apple", 2.10 nats, into one of "Apple" over "apples", 3.50 nats: '
+                'the sense flips'),
+    (-1.5, -.5, 'moves the margin of "apples" over "Apple" from −1.50 to −2.00 nats'),
+    (8.21, -.001, 'moves the margin of "apples" over "Apple" from 8.21 to 8.21 nats'),
+])
+def test_an_effect_stands_beside_what_it_is_taken_from(margin, delta, said):
+    evidence = replace(with_contrast(), margin=margin, margin_hide_delta=delta)
+    assert said in evidence_texts.sentence(evidence, LANGUAGES[1])
+    assert ("flips" in evidence_texts.sentence(evidence, LANGUAGES[1])) is (margin > 0 > margin + delta)
+
+
+def test_without_a_contrast_the_start_is_a_log_probability():
+    assert 'Hiding "吃" moves log p(apples) from −0.05 to −2.45.' in evidence_texts.sentence(make(), LANGUAGES[1])
+    assert "leaves log p(apples) at −0.05." in evidence_texts.sentence(make(hide_delta=.001), LANGUAGES[1])
+
+
 def judged(verdict: str, look: str, cut: str, hide: str, **changes):
     """Evidence with these codes; `cut` and `hide` without their prefix."""
     plain = make(verdict=verdict, **changes)
@@ -83,13 +115,15 @@ def test_two_small_effects_are_called_none(verdict):
     ("used without direct attention", (Reason("ordinary_edge_used", (("delta", -1.0),)),)),
 ])
 def test_a_look_above_the_usual_is_called_too_common_not_absent(verdict, more):
-    """It failed by p alone: that is said, with p and the number of heads, and no head is said not to stand out."""
-    p_values = np.full((3, 4), .012)
+    """It failed by p alone: that is said, with p and what it would have to be, and no head is said not to stand out."""
+    p_values = np.full((3, 4), .5)
+    p_values[2, 1] = .012
     evidence = judged(verdict, "not_significant", "too_small", "matters", attending=np.zeros((3, 4), bool),
                       carriers_attend=False, p_values=p_values)
     chinese, english = (evidence_texts.sentence(replace(evidence, reasons=(*evidence.reasons, *more)), _)
                         for _ in LANGUAGES)
-    assert "not rare enough among its 12 heads (p = 0.012)" in english and "还不够罕见（p = 0.012）" in chinese
+    bar = ("p = 0.012; with 12 heads it would have to be 0.0042 or less", "p = 0.012；12 个头时需 ≤ 0.0042")
+    assert bar[0] in english and bar[1] in chinese
     assert all(word in said for said in (chinese, english) for word in ("苹果", "吃"))
     for words in ("stands out", "Not by looking", "nothing rare"):
         assert words not in english
@@ -112,7 +146,7 @@ def test_without_another_word_nothing_is_compared(_):
     alone = judged("attends and is used", "head_attends", "uncompared", "uncompared", control_deltas=(),
                    hide_control_deltas=())
     said = evidence_texts.sentence(alone, _)
-    assert said.count(_("no other word to compare with")) == 2 and "0.00" not in said
+    assert said.count(_("no other word to compare with")) == 3 and "0.00" not in said
     panels = evidence_panels.panels(alone, measure="logprob", theme="dark", _=_)
     assert _("no other word to compare with") in panels[2].answer
     layers = next(picture.figure for picture in panels[2].pictures if picture.name == "used-layers")
@@ -143,6 +177,7 @@ def test_carriers_speak_where_no_single_head_attends():
 
 def test_with_a_contrast_the_numbers_are_the_margins():
     said = evidence_texts.sentence(with_contrast(), LANGUAGES[1])
+    assert "the margin" in said and "cutting that edge shrinks the margin" in said
     assert "**−1.66**" in said and "**−4.80**" in said and "−0.83" not in said and "Apple" in said
 
 
