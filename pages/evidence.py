@@ -41,8 +41,8 @@ def answer(engine: LocalEngine, question: Question, second: Question | None, spo
     with right:
         measure = evidence_view.choose_measure(evidence, _)
     evidence_view.show(evidence, measure=measure, theme=theme, _=_)
-    evidence_emergence.offer(engine, question, evidence, language=spoken, theme=theme, _=_)
-    evidence_report.offer(evidence, other, measure=measure, language=spoken, theme=theme, _=_)
+    emergence = evidence_emergence.offer(engine, question, evidence, language=spoken, theme=theme, _=_)
+    evidence_report.offer(evidence, other, emergence, measure=measure, language=spoken, theme=theme, _=_)
 
 
 spoken = language.chosen()

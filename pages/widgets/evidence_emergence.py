@@ -1,6 +1,7 @@
 """When did the model learn it? The question put to the snapshots of its training, on request.
 
-It shows what the engine measured at each snapshot and says from which one on it counts; it measures nothing.
+It shows what the engine measured at each snapshot and says from which one on it counts; it measures nothing. What
+it shows, `section` gives to the report.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from engine.emergence_types import Moment
 from pages.figures import emergence as figures
 from pages.figures import palette
 from pages.figures.frame import plotly_config
+from pages.figures.report import Section
 from pages.widgets import chart_export, evidence_run, evidence_texts, texts
 from pages.widgets.banners import escape
+from pages.widgets.evidence_panels import Picture
 from pages.widgets.evidence_question import Question
 from pages.widgets.evidence_texts import median_size, plain, quoted
 from pages.widgets.keeping import keep
@@ -23,13 +26,15 @@ from pages.widgets.texts import signed
 
 #: Characters of a snapshot's output that the table shows: an untrained model repeats itself.
 _LONGEST_OUTPUT = 60
+#: How the table's columns stand: numbers to the right.
+_COLUMNS = ("---:", "---:", ":---", "---:", "---:", "---:")
 
 
 def offer(engine: LocalEngine, question: Question, evidence: Evidence, *, language: Language, theme: palette.Theme,
-          _: Translate) -> None:
-    """Draws the switch where the model has snapshots, and what they say once it is on."""
+          _: Translate) -> Emergence | None:
+    """Draws the switch where the model has snapshots, and what they say once it is on; returns that, if anything."""
     if not engine.has_snapshots(evidence.prompt.model):
-        return
+        return None
     st.header(_("When did the model learn it?"))
     keep("snapshots", st.session_state.get("snapshots") in (True, "True"))
     asked = st.toggle(
@@ -39,14 +44,42 @@ def offer(engine: LocalEngine, question: Question, evidence: Evidence, *, langua
     if not asked:
         st.caption(_("A look can come before it is of use, or without ever being of any: ten snapshots of the training "
                      "tell. It takes some seconds."))
-        return
+        return None
     found = evidence_run.emergence(engine, question, evidence, _)
     if found is not None:
         _show(found, language=language, theme=theme, _=_)
+    return found
 
 
 def _show(found: Emergence, *, language: Language, theme: palette.Theme, _: Translate) -> None:
     st.markdown(headline(found, _))
+    drawn = pictures(found, theme=theme, _=_)
+    with st.container(key="columns-snapshots"):
+        for column, (title, picture) in zip(st.columns(2, gap="large"), drawn.items(), strict=True):
+            with column:
+                st.subheader(title)
+                st.plotly_chart(picture.figure, theme=None, config=plotly_config(f"evidence-{picture.name}"),
+                                key=f"snapshots-{picture.name}", alt=picture.alt)
+    head, *rows = _rows(found, _)
+    st.markdown("\n".join(f"| {' | '.join(row)} |" for row in (head, _COLUMNS, *rows)))
+    st.caption(_note(found, _))
+    chart_export.offer(
+        "evidence-snapshots", tables={_("Every snapshot"): lambda: _columns(found)}, language=language, _=_,
+        figures={title: picture.figure for title, picture in drawn.items()},
+        facts=lambda: [(_("Model"), found.evidence.prompt.model), (_("Sentence"), found.evidence.source),
+                       ("A", found.evidence.query.text), ("B", found.evidence.key.text),
+                       (_("Measured on"), _measured(found.evidence))])
+
+
+def section(found: Emergence, *, theme: palette.Theme, _: Translate) -> Section:
+    """What the page shows of it, for the report."""
+    return Section(
+        _("When did the model learn it?"), (headline(found, _), _note(found, _)), rows=tuple(_rows(found, _)),
+        figures=tuple((picture.figure, picture.alt) for picture in pictures(found, theme=theme, _=_).values()))
+
+
+def pictures(found: Emergence, *, theme: palette.Theme, _: Translate) -> dict[str, Picture]:
+    """Title → picture: where the heads looked, and what the output lost."""
     steps = [f"{moment.step:,}" for moment in found.moments]
     looks = figures.looks(np.stack([moment.attention for moment in found.moments]), steps=steps, theme=theme,
                           texts={"mass": _("mass from A to B"), "step": _("training step")})
@@ -56,48 +89,57 @@ def _show(found: Emergence, *, language: Language, theme: palette.Theme, _: Tran
         texts={"hide": _("B hidden from all"), "cut": _("edge A → B cut"), "step": _("training step"),
                "hide_control": _("other words hidden (median)"), "cut_control": _("other edges cut (median)"),
                "delta": _("Δ of the output measured, nats")})
-    pictures = {_("Where each head of A looked"): ("looks", looks, _("Table of heads by snapshots: mass from A to B")),
-                _("What the output lost"): ("losses", losses, _("Lines: effect of hiding B and of cutting the edge, "
-                                                                "snapshot by snapshot, beside other words"))}
-    with st.container(key="columns-snapshots"):
-        for column, (title, (name, figure, alt)) in zip(st.columns(2, gap="large"), pictures.items(), strict=True):
-            with column:
-                st.subheader(title)
-                st.plotly_chart(figure, theme=None, config=plotly_config(f"evidence-{name}"), key=f"snapshots-{name}",
-                                alt=alt)
-    st.markdown(_table(found, _))
-    st.caption(_("Measured on {target}, the finished model's output, which every snapshot is given. Snapshots are kept "
-                 "at four bits a weight: compare them to one digit. The last is the model itself; before it, the "
-                 "training went on with new sentences. Bold: it counts, by the thresholds above.").format(
-        target=evidence_texts.measured(found.evidence, _)))
-    chart_export.offer(
-        "evidence-snapshots", tables={_("Every snapshot"): lambda: _columns(found)}, language=language, _=_,
-        figures={title: figure for title, (_name, figure, _alt) in pictures.items()},
-        facts=lambda: [(_("Model"), found.evidence.prompt.model), (_("Sentence"), found.evidence.source),
-                       ("A", found.evidence.query.text), ("B", found.evidence.key.text),
-                       (_("Measured on"), _measured(found.evidence))])
+    return {
+        _("Where each head of A looked"): Picture("looks", looks, _("Table of heads by snapshots: mass from A to B")),
+        _("What the output lost"): Picture("losses", losses, _("Lines: effect of hiding B and of cutting the edge, "
+                                                               "snapshot by snapshot, beside other words"))}
 
 
 def headline(found: Emergence, _: Translate) -> str:
-    """From which snapshot on the output depends on B, and on the edge; what the strongest head gave B meanwhile."""
+    """From which snapshot on hiding B counts, or cutting the edge; what the strongest head gave B meanwhile."""
+    if found.hide_since is not None:
+        at = found.moments[found.hide_since]
+        told = _("**Hiding {key} counts from step {step} on** (epoch {epoch:.1f}): there it moves what is measured by "
+                 "{then} nats ({others_then}); in the finished model by {now} ({others}).")
+        told = _since(told, found, at, "hide", "hide_control_deltas", _)
+        return texts.joined(told, evidence_texts.start_and_end(found.evidence, _), _edge(found, _), _look(found, at, _))
+    if found.cut_since is not None:
+        at = found.moments[found.cut_since]
+        told = _("**Cutting the edge A → B counts from step {step} on** (epoch {epoch:.1f}): there it moves what is "
+                 "measured by {then} nats ({others_then}); in the finished model by {now} ({others}).")
+        told = _since(told, found, at, "cut", "control_deltas", _)
+        return texts.joined(told, _hiding(found, _), _look(found, at, _))
     last = found.moments[-1]
-    key = quoted(found.evidence.key.text, _)
-    numbers = {"key": key, "hide": signed(last.hide), "others": _others(last.hide_control_deltas, _)}
-    if found.hide_since is None:
-        told = _("**Taking {key} away does not count in the finished model**: hiding it moves the output by {hide} "
-                 "nats ({others}).").format(**numbers)
-        counted = [moment for moment in found.moments if moment.hide_counts]
-        earlier = _("Earlier it did count, at {n} of the {total} snapshots, the last time at step {step}.")
-        if counted:
-            told = texts.joined(told, earlier.format(
-                n=len(counted), total=len(found.moments), step=f"{counted[-1].step:,}"))
-        return texts.joined(told, _look(found, last, _))
-    first = found.moments[found.hide_since]
-    told = _("**The output depends on {key} from step {step} on** (epoch {epoch:.1f}): there, hiding it moves the "
-             "output by {then} nats ({others_then}); in the finished model by {hide} ({others}).").format(
-        **numbers, step=f"{first.step:,}", epoch=first.epoch, then=signed(first.hide),
-        others_then=_others(first.hide_control_deltas, _))
-    return texts.joined(told, _edge(found, _), _look(found, first, _))
+    told = _("**Neither cutting the edge nor hiding {key} counts in the finished model**: cutting moves what is "
+             "measured by {cut} nats ({others_cut}), hiding by {hide} ({others_hide}).").format(
+        key=quoted(found.evidence.key.text, _), cut=signed(last.cut), others_cut=_others(last.control_deltas, _),
+        hide=signed(last.hide), others_hide=_others(last.hide_control_deltas, _))
+    counted = [moment for moment in found.moments if moment.cut_counts or moment.hide_counts]
+    if counted:
+        told = texts.joined(told, _("Earlier it did count, at {n} of the {total} snapshots, the last time at step "
+                                    "{step}.").format(n=len(counted), total=len(found.moments),
+                                                      step=f"{counted[-1].step:,}"))
+    return texts.joined(told, _look(found, last, _))
+
+
+def _since(told: str, found: Emergence, at: Moment, effect: str, controls: str, _: Translate) -> str:
+    """`told` with an effect's numbers at the first moment from which on it counts, and in the finished model."""
+    last = found.moments[-1]
+    return told.format(
+        key=quoted(found.evidence.key.text, _), step=f"{at.step:,}", epoch=at.epoch,
+        then=signed(getattr(at, effect)), others_then=_others(getattr(at, controls), _),
+        now=signed(getattr(last, effect)), others=_others(getattr(last, controls), _))
+
+
+def _hiding(found: Emergence, _: Translate) -> str:
+    """Why hiding B does not count where cutting the edge does."""
+    last, bound = found.moments[-1], found.evidence.thresholds
+    control = median_size(last.hide_control_deltas)
+    numbers = {"key": quoted(found.evidence.key.text, _), "hide": signed(last.hide), "control": plain(control)}
+    if last.hide > -bound.hide_nats:
+        return _("Hiding {key} does not count in the finished model: {hide} nats.").format(**numbers)
+    return _("Hiding {key} does not count in the finished model: {hide} nats, less than {times:g} times the other "
+             "words' {control}.").format(**numbers, times=bound.hide_over_controls)
 
 
 def _edge(found: Emergence, _: Translate) -> str:
@@ -138,17 +180,23 @@ def _controls(found: Emergence, name: str) -> np.ndarray:
     return np.array([median_size(getattr(moment, name)) for moment in found.moments])
 
 
-def _table(found: Emergence, _: Translate) -> str:
-    """Step, epoch, what the snapshot itself writes, what it gives the measured output, what hiding B does to that."""
+def _note(found: Emergence, _: Translate) -> str:
+    return _("Measured on {target}, the finished model's output, which every snapshot is given. Snapshots are kept "
+             "at four bits a weight: compare them to one digit. The last is the model itself; before it, the "
+             "training went on with new sentences. Bold: it counts, by the thresholds above.").format(
+        target=evidence_texts.measured(found.evidence, _))
+
+
+def _rows(found: Emergence, _: Translate) -> list[tuple[str, ...]]:
+    """The table's head and rows: step, epoch, what the snapshot itself writes, the measured output, the effects."""
     value = "log p" if found.evidence.contrast is None else _("margin")
-    rows = [(_("Training step"), _("Epoch"), _("The snapshot writes"), value, _("B hidden"), _("Edge cut")),
-            ("---:", "---:", ":---", "---:", "---:", "---:")]
+    rows = [(_("Training step"), _("Epoch"), _("The snapshot writes"), value, _("B hidden"), _("Edge cut"))]
     for moment in found.moments:
         output = moment.output if len(moment.output) <= _LONGEST_OUTPUT else moment.output[:_LONGEST_OUTPUT - 1] + "…"
         hide, cut = signed(moment.hide), signed(moment.cut)
         rows.append((f"{moment.step:,}", f"{moment.epoch:.1f}", escape(output) or "–", signed(moment.value),
                      f"**{hide}**" if moment.hide_counts else hide, f"**{cut}**" if moment.cut_counts else cut))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return rows
 
 
 def _columns(found: Emergence) -> dict[str, list[object]]:

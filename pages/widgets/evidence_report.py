@@ -9,42 +9,47 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from engine import Evidence
+from engine import Emergence, Evidence
 from pages.figures import files, palette, report
 from pages.figures.report import Section
-from pages.widgets import evidence_compare, evidence_panels, evidence_texts, texts
+from pages.widgets import evidence_compare, evidence_emergence, evidence_panels, evidence_texts, texts
 from pages.widgets.evidence_texts import plain, quoted
 from pages.widgets.language import Language, Translate
 from pages.widgets.texts import signed
 
 
-def offer(evidence: Evidence, second: Evidence | None, *, measure: str, language: Language, theme: palette.Theme,
-          _: Translate) -> None:
+def offer(evidence: Evidence, second: Evidence | None, emergence: Emergence | None, *, measure: str,
+          language: Language, theme: palette.Theme, _: Translate) -> None:
     """Draws the download buttons."""
     name = f"evidence-{evidence.prompt.model.replace('/', '-')}"
     left, right, _rest = st.columns([2, 2, 5], gap="small")
     left.download_button(
         _("Report as HTML (opens offline)"), icon=":material/description:", width="stretch", key="report-html",
-        data=lambda: html(evidence, second, measure=measure, language=language, theme=theme, _=_),
+        data=lambda: html(evidence, second, emergence, measure=measure, language=language, theme=theme, _=_),
         file_name=f"{name}.html", mime="text/html", on_click="ignore")
     right.download_button(
         _("Every number as JSON"), icon=":material/data_object:", width="stretch", key="report-json",
-        data=lambda: json(evidence, second), file_name=f"{name}.json", mime="application/json", on_click="ignore")
+        data=lambda: json(evidence, second, emergence), file_name=f"{name}.json", mime="application/json",
+        on_click="ignore")
 
 
-def json(evidence: Evidence, second: Evidence | None) -> str:
-    """All fields of the evidence, and of the one it is compared with, as JSON; NaN is null."""
-    return files.to_json({"evidence": asdict(evidence), "compared_with": second and asdict(second)})
+def json(evidence: Evidence, second: Evidence | None = None, emergence: Emergence | None = None) -> str:
+    """All fields of the evidence, of the one it is compared with and of the snapshots asked, as JSON; NaN is null."""
+    return files.to_json({
+        "evidence": asdict(evidence), "compared_with": second and asdict(second),
+        "snapshots": emergence and [asdict(moment) for moment in emergence.moments]})
 
 
-def html(evidence: Evidence, second: Evidence | None, *, measure: str, language: Language, theme: palette.Theme,
-         _: Translate) -> str:
+def html(evidence: Evidence, second: Evidence | None = None, emergence: Emergence | None = None, *, measure: str,
+         language: Language, theme: palette.Theme, _: Translate) -> str:
     """The report, in `language`."""
     sections = [_question(evidence, _)]
     for panel in evidence_panels.panels(evidence, measure=measure, theme=theme, _=_):
         sections.append(Section(panel.title, (panel.answer, panel.note), figures=tuple(
             (picture.figure, picture.alt) for picture in panel.pictures)))
     sections += [_words(evidence, _), _replacements(evidence, _), _decided(evidence, _)]
+    if emergence is not None:
+        sections.append(evidence_emergence.section(emergence, theme=theme, _=_))
     if second is not None:
         maps = evidence_compare.differences(evidence, second, theme=theme, _=_)
         sections.append(Section(

@@ -59,7 +59,7 @@ def test_where_the_edge_itself_is_used_the_badge_says_so():
         assert evidence_texts.name(plain, _)[0] == _("used without direct attention")
         assert evidence_texts.name(used, _)[0] == _("direct edge used; the look is not rare")
         assert evidence_texts.name(make(), _) == (_("attends and is used"), "green")
-    report = evidence_report.html(used, None, measure="logprob", language=language.ENGLISH, theme="light",
+    report = evidence_report.html(used, measure="logprob", language=language.ENGLISH, theme="light",
                                   _=LANGUAGES[1])
     assert "<h2>direct edge used; the look is not rare</h2>" in report
 
@@ -151,7 +151,7 @@ def test_without_another_word_nothing_is_compared(_):
     assert _("no other word to compare with") in panels[2].answer
     layers = next(picture.figure for picture in panels[2].pictures if picture.name == "used-layers")
     assert all(shape.type != "rect" for shape in layers.layout.shapes)
-    assert "NaN" not in evidence_report.json(alone, None)
+    assert "NaN" not in evidence_report.json(alone)
 
 
 def test_with_a_contrast_what_rises_is_the_margin():
