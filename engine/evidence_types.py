@@ -135,7 +135,8 @@ class RankCorrelations:
     Attributes:
         measures: names, WORD_MEASURES.
         spearman, kendall: (n_measures, n_measures) float64; Kendall is tau-b; NaN below three words or where a
-            measure is constant. Cut and hide count as losses (−Δ), so that agreement is positive.
+            measure is constant. Cut and hide count as losses (−Δ), so that agreement is positive; what is rounding
+            counts as 0.
         n_words: words compared.
     """
 
@@ -283,6 +284,7 @@ class Evidence:
         replacements: other words in B's place.
         words: every word of the source that is no special token, in order.
         correlations: how far the measures rank those words alike.
+        margin_correlations: the same with the effects on the margin; None without a contrast.
 
         output_words: candidates to stand for A (encoder–decoder with A in the source), else empty.
         output_word: index of the one measured, or None: the chosen one, else (`engine.evidence.outputs.standing`), of
@@ -351,6 +353,7 @@ class Evidence:
     replacements: tuple[Replacement, ...]
     words: tuple[WordEvidence, ...]
     correlations: RankCorrelations
+    margin_correlations: RankCorrelations | None
 
     output_words: tuple[OutputWord, ...]
     output_word: int | None

@@ -75,7 +75,7 @@ def make(**changes) -> Evidence:
             WordEvidence("吃", (3, 4), "key", .22, .61, .18, .25, -.83, -2.4, NAN, NAN),
             WordEvidence("苹果", (4, 6), "query", .31, .5, .4, .3, NAN, NAN, NAN, NAN),
         ),
-        correlations=RankCorrelations(WORD_MEASURES, correlation, correlation * .8, 3),
+        correlations=RankCorrelations(WORD_MEASURES, correlation, correlation * .8, 3), margin_correlations=None,
         output_words=(
             OutputWord("eat", (10, 13), (3,), -.1, -.3, .2), OutputWord("apples", (14, 20), (4,), -.05, -3.2, .5),
         ),
@@ -97,4 +97,7 @@ def with_contrast(**changes) -> Evidence:
             value.reasons[0], Reason("cut_matters", (("delta", -1.66), ("control", .08))),
             Reason("hide_matters", (("delta", -4.8), ("control", .62))), *value.reasons[3:],
             Reason("judged_by_margin", (("word", "apples"), ("contrast", "Apple"))),
-        ), words=words, **changes)
+        ), words=words,
+        replacements=tuple(replace(tried, margin=margin, patch_margin_delta=patched) for tried, margin, patched in zip(
+            value.replacements, (3.1, -1.4, 3.9), (-.8, -3.8, -.1), strict=True)),
+        margin_correlations=replace(value.correlations, spearman=-value.correlations.spearman), **changes)

@@ -30,6 +30,9 @@ from engine.evidence_types import (
     WordEvidence,
 )
 
+#: The fields of a word that hold WORD_MEASURES where effects are on the margin.
+MARGIN_FIELDS = (*WORD_MEASURES[:-2], "cut_margin", "hide_margin")
+
 
 @dataclass(frozen=True, eq=False)
 class Findings:
@@ -120,7 +123,8 @@ def assemble(findings: Findings, *, thresholds: Thresholds, seconds: float) -> E
         margin_delta_by_layer=_kept(margin.by_layer), margin_delta_by_head=_kept(margin.by_head),
         margin_hide_delta=float(margin.hide_words[key]),
         margin_hide_control_deltas=_named(words, margin.hide_words, key), margin_patch_delta=_mean(margin.patches),
-        replacements=replacements, words=table, correlations=correlate(table), output_words=tuple(found),
+        replacements=replacements, words=table, correlations=correlate(table, WORD_MEASURES),
+        margin_correlations=None if contrast is None else correlate(table, MARGIN_FIELDS), output_words=tuple(found),
         output_word=None if not found else standing(found) if findings.chosen is None else findings.chosen,
         output_word_by_cut=by_cut(found) if found else None,
         output_word_by_attention=by_attention(found) if found else None,
@@ -128,13 +132,18 @@ def assemble(findings: Findings, *, thresholds: Thresholds, seconds: float) -> E
     )
 
 
-def correlate(table: Sequence[WordEvidence]) -> RankCorrelations:
-    """How far the measures rank the words alike, over those with a cut effect."""
+def correlate(table: Sequence[WordEvidence], fields: Sequence[str]) -> RankCorrelations:
+    """How far the measures rank the words alike, over those with a cut effect.
+
+    Args:
+        fields: the words' fields that hold WORD_MEASURES, in that order; the last two are effects.
+    """
     compared = [word for word in table if not np.isnan(word.cut)]
-    columns = np.array([
-        [-getattr(word, name) if name in ("cut", "hide") else getattr(word, name) for name in WORD_MEASURES]
-        for word in compared
-    ]).reshape(len(compared), len(WORD_MEASURES))
+    columns = np.array([[getattr(word, name) for name in fields] for word in compared])
+    columns = columns.reshape(len(compared), len(fields))
+    effects = columns[:, -2:]
+    # What is rounding would be ranked like anything else.
+    columns[:, -2:] = np.where(np.abs(effects) < verdict.LEAST_LOSS, 0.0, -effects)
     spearman, kendall = statistics.correlations(columns)
     return RankCorrelations(WORD_MEASURES, _kept(spearman), _kept(kendall), len(compared))
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from engine.evidence import statistics, verdict
-from engine.evidence_types import THRESHOLDS, VERDICTS, Thresholds
+from engine.evidence.assemble import MARGIN_FIELDS, correlate
+from engine.evidence_types import THRESHOLDS, VERDICTS, WORD_MEASURES, Thresholds, WordEvidence
 
 RANDOM = np.random.default_rng(3)
 USED, UNUSED, INDIRECT, NOTHING = VERDICTS
@@ -88,6 +89,31 @@ def test_rank_correlations_with_ties():
     assert statistics.spearman(rising, -rising) == pytest.approx(-1)
     assert math.isnan(statistics.spearman(rising, np.ones(5)))
     assert math.isnan(statistics.kendall(rising[:2], rising[:2]))
+
+
+def words(effects, field: str) -> list[WordEvidence]:
+    """Words whose attention rises and whose values fall, with these effects of cut and hiding; `field` the cut's."""
+    fields = dict.fromkeys(("cut", "hide", "cut_margin", "hide_margin"), 0.0)
+    return [WordEvidence(
+        "w", (at, at + 1), "other", attention=at / 10, attention_max=at / 10, rollout=0.1, value=-at / 10,
+        **fields | {field: effect, field.replace("cut", "hide"): effect}) for at, effect in enumerate(effects)]
+
+
+@pytest.mark.parametrize(("field", "fields"), [("cut", WORD_MEASURES), ("cut_margin", MARGIN_FIELDS)])
+def test_words_are_ranked_by_the_measure_asked_and_rounding_is_not(field, fields):
+    cuts = np.array([-0.02, 3e-6, -0.3, -9e-6, 0.5])
+    given = correlate(words(cuts, field), fields)
+    losses = np.where(np.abs(cuts) < verdict.LEAST_LOSS, 0, -cuts)
+    rising, at = np.arange(5) / 10, WORD_MEASURES.index
+    assert given.n_words == 5 and given.measures == WORD_MEASURES
+    for name, attention in (("attention", rising), ("value", -rising)):
+        assert given.spearman[at(name), at("cut")] == pytest.approx(brute_spearman(attention, losses))
+        assert given.kendall[at(name), at("hide")] == pytest.approx(brute_kendall(attention, losses))
+    assert given.spearman[at("cut"), at("hide")] == pytest.approx(1)
+    noise = correlate(words([4e-6, -9e-6, 1e-7, -3e-6], field), fields)
+    assert np.isnan(noise.spearman[at("cut")]).all() and np.isnan(noise.kendall[at("hide")]).all()
+    other = correlate(words(cuts, field), WORD_MEASURES if field != "cut" else MARGIN_FIELDS)
+    assert np.isnan(other.spearman[at("cut")]).all()
 
 
 # --- the rule --------------------------------------------------------------------------------------------------------
