@@ -123,7 +123,7 @@ def numbers(first: Evidence, second: Evidence, _: Translate) -> list[tuple[str, 
         (_("Edge cut, nats"), *(signed(cut) for cut, _control, _hide, _hidden in judged)),
         (_("the same, other words"), *(plain(control) for _cut, control, _hide, _hidden in judged)),
         (_("B hidden from everyone, nats"), *(signed(hide) for _cut, _control, hide, _hidden in judged)),
-        (_("Replacing B changed the measured word"), *(_changed(evidence) for evidence in both)),
+        (_("Measured form no longer written with another B"), *(_changed(evidence) for evidence in both)),
     ]
     return found
 

@@ -68,7 +68,7 @@ def _show(found: Emergence, *, language: Language, theme: palette.Theme, _: Tran
         figures={title: picture.figure for title, picture in drawn.items()},
         facts=lambda: [(_("Model"), found.evidence.prompt.model), (_("Sentence"), found.evidence.source),
                        ("A", found.evidence.query.text), ("B", found.evidence.key.text),
-                       (_("Measured on"), _measured(found.evidence))])
+                       (_("Measured on"), evidence_texts.formula(found.evidence.target, found.evidence.contrast))])
 
 
 def section(found: Emergence, *, theme: palette.Theme, _: Translate) -> Section:
@@ -165,11 +165,6 @@ def _look(found: Emergence, at: Moment, _: Translate) -> str:
 
 def _others(controls: tuple[tuple[str, float], ...], _: Translate) -> str:
     return evidence_texts.others(median_size(controls), _)
-
-
-def _measured(evidence: Evidence) -> str:
-    against = "" if evidence.contrast is None else f" − log p({evidence.contrast})"
-    return f"log p({evidence.target.strip()}){against}"
 
 
 def _deltas(found: Emergence, name: str) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from engine import Evidence
+from engine.evidence_types import RankCorrelations
 from pages.figures import evidence as figures
 from pages.figures import palette
 from pages.figures.frame import columns_of
@@ -27,6 +28,8 @@ from pages.widgets.texts import signed
 MEASURES = ("logprob", "margin")
 #: A loss below this would be written as 0.00.
 LEAST = 0.005
+#: Fewer words than these are not ranked: of three, every third order agrees or disagrees wholly.
+FEWEST_RANKED = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,7 @@ class Panel:
         name: of the panel, in keys.
         title: the question it answers.
         answer: Markdown, one or two sentences.
-        pictures: from top to bottom.
+        pictures: from top to bottom; () where there is nothing to draw.
         note: Markdown in small print, or "".
     """
 
@@ -67,8 +70,10 @@ class Effects:
         hide, hide_control: the same of hiding B.
         patch: Δ of the patched vector.
         word_cut, word_hide: (n_words,) of every word.
-        replaced: (n_replacements,) of the sentences with another B.
-        name: what Δ is of, plain text.
+        replaced, patched: (n_replacements,) of the sentences with another B, and of A's vector from each of them.
+        ranks: how far the measures rank the words alike.
+        of: what Δ is of, a formula in plain text.
+        name: of Δ, plain text.
         left: what a value left of zero says, Markdown.
     """
 
@@ -82,6 +87,9 @@ class Effects:
     word_cut: np.ndarray
     word_hide: np.ndarray
     replaced: np.ndarray
+    patched: np.ndarray
+    ranks: RankCorrelations
+    of: str
     name: str
     left: str
 
@@ -95,6 +103,8 @@ def effects(evidence: Evidence, *, measure: str, _: Translate) -> Effects:
             given.hide_delta, median(given.hide_control_deltas), given.patch_delta,
             np.array([word.cut for word in given.words]), np.array([word.hide for word in given.words]),
             np.array([tried.delta for tried in given.replacements]),
+            np.array([tried.patch_delta for tried in given.replacements]), given.correlations,
+            evidence_texts.formula(given.target, None),
             _("Δ log p({target}), nats").format(target=given.target), _("Left of zero the output lost probability."))
     return Effects(
         given.margin_delta, median(given.margin_control_deltas), given.margin_delta_by_layer,
@@ -102,6 +112,8 @@ def effects(evidence: Evidence, *, measure: str, _: Translate) -> Effects:
         given.margin_patch_delta, np.array([word.cut_margin for word in given.words]),
         np.array([word.hide_margin for word in given.words]),
         np.array([tried.margin - given.margin for tried in given.replacements]),
+        np.array([tried.patch_margin_delta for tried in given.replacements]), given.margin_correlations,
+        evidence_texts.formula(given.target, given.contrast),
         _("Δ of log p({target}) − log p({contrast}), nats").format(target=given.target, contrast=given.contrast),
         _("Left of zero the lead of {target} over {contrast} shrank.").format(
             target=quoted(given.target, _), contrast=quoted(given.contrast, _)))
@@ -112,7 +124,7 @@ def panels(evidence: Evidence, *, measure: str, theme: palette.Theme, _: Transla
     found = effects(evidence, measure=measure, _=_)
     return (
         _attends(evidence, theme, _), _flows(evidence, theme, _), _used(evidence, found, theme, _),
-        _needed(evidence, found, theme, _), _heads(evidence, found, theme, _), _rankings(evidence, theme, _),
+        _needed(evidence, found, theme, _), _heads(evidence, found, theme, _), _rankings(evidence, found, theme, _),
     )
 
 
@@ -201,7 +213,11 @@ def _needed(evidence: Evidence, found: Effects, theme: palette.Theme, _: Transla
         labels, deltas=np.append(0.0, found.replaced), changed=[None, *(one.changed for one in tried)], theme=theme,
         texts={"changed": answers[True], "kept": answers[False],
                "baseline": _("original, or a random word (nothing written, not counted)"), "delta": found.name})
-    answer = _said(evidence, "replacing", _=_) or _("No other word was tried in B's place.")
+    answer = evidence_texts.replacing(evidence, _) or _("No other word was tried in B's place.")
+    written = [delta for delta, one in zip(found.replaced, tried, strict=True) if one.changed is not None]
+    if written:
+        answer = texts.joined(answer, _("On average {of} changes by {delta} nats.").format(
+            of=escape(found.of), delta=signed(float(np.mean(written)))))
     note = _("Each row: the word in B's place → what the model then writes.")
     return Panel("needed", _("4 · Needed? What if B were another word?"), answer, (Picture(
         "needed", figure, _("Bars: effect of replacing B, beside the original sentence")),), note)
@@ -239,8 +255,15 @@ def _head_picture(evidence: Evidence, found: Effects, theme: palette.Theme, _: T
     return Picture("heads", figure, _("Map of all heads: effect of cutting the edge in one head alone"))
 
 
-def _rankings(evidence: Evidence, theme: palette.Theme, _: Translate) -> Panel:
-    given = evidence.correlations
+def _rankings(evidence: Evidence, found: Effects, theme: palette.Theme, _: Translate) -> Panel:
+    given, title = found.ranks, _("How far is attention an explanation here?")
+    least = evidence.thresholds.cut_nats
+    if given.n_words < FEWEST_RANKED:
+        return Panel("rankings", title, _("Too few words to rank: at least {least} beside A are needed, here "
+                                          "there are {count}.").format(least=FEWEST_RANKED, count=given.n_words), ())
+    if not np.nanmax(np.abs(found.word_cut)) >= least:
+        return Panel("rankings", title, _("The effects are too small to rank words by: no cut edge changes {of} by "
+                                          "{least:g} nats.").format(of=escape(found.of), least=least), ())
     names = measure_names(_)
     figure = figures.correlation_table(
         given.spearman, kendall=given.kendall, names=[names[name] for name in given.measures],
@@ -249,12 +272,12 @@ def _rankings(evidence: Evidence, theme: palette.Theme, _: Translate) -> Panel:
     pairs = [(names[name], float(given.spearman[given.measures.index(name), at]))
              for name in ("attention", "rollout", "value")]
     told = ", ".join(f"{escape(name)} **{signed(value)}**" for name, value in pairs)
-    answer = _("Over {count} words, how alike with the cut effects each measure ranks them: {told}.").format(
-        count=given.n_words, told=told)
+    answer = _("Rank correlation with what {of} loses when a word's edge is cut, over {count} words: {told}.").format(
+        count=given.n_words, of=escape(found.of), told=told)
     note = _("1: the same order; 0: none; −1: reversed. Point at a cell for Kendall's τ-b. A is left out.")
     if given.n_words < 6:
         note += " " + _("So few words can agree or disagree by chance.")
-    return Panel("rankings", _("How far is attention an explanation here?"), answer, (Picture(
+    return Panel("rankings", title, answer, (Picture(
         "rankings", figure, _("Table of rank correlations between the measures")),), note)
 
 

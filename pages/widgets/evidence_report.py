@@ -13,6 +13,8 @@ from engine import Emergence, Evidence
 from pages.figures import files, palette, report
 from pages.figures.report import Section
 from pages.widgets import evidence_compare, evidence_emergence, evidence_panels, evidence_texts, texts
+from pages.widgets.banners import escape
+from pages.widgets.evidence_panels import Effects
 from pages.widgets.evidence_texts import plain, quoted
 from pages.widgets.language import Language, Translate
 from pages.widgets.texts import signed
@@ -43,11 +45,11 @@ def json(evidence: Evidence, second: Evidence | None = None, emergence: Emergenc
 def html(evidence: Evidence, second: Evidence | None = None, emergence: Emergence | None = None, *, measure: str,
          language: Language, theme: palette.Theme, _: Translate) -> str:
     """The report, in `language`."""
-    sections = [_question(evidence, _)]
+    sections, found = [_question(evidence, _)], evidence_panels.effects(evidence, measure=measure, _=_)
     for panel in evidence_panels.panels(evidence, measure=measure, theme=theme, _=_):
         sections.append(Section(panel.title, (panel.answer, panel.note), figures=tuple(
             (picture.figure, picture.alt) for picture in panel.pictures)))
-    sections += [_words(evidence, _), _replacements(evidence, _), _decided(evidence, _)]
+    sections += [_words(evidence, found, _), _replacements(evidence, found, _), _decided(evidence, _)]
     if emergence is not None:
         sections.append(evidence_emergence.section(emergence, theme=theme, _=_))
     if second is not None:
@@ -72,24 +74,25 @@ def _question(evidence: Evidence, _: Translate) -> Section:
               (_("Stream"), texts.streams(_)[evidence.stream])))
 
 
-def _words(evidence: Evidence, _: Translate) -> Section:
+def _words(evidence: Evidence, found: Effects, _: Translate) -> Section:
     names = evidence_panels.measure_names(_)
     rows = [(_("Word"), *(names[name] for name in evidence.correlations.measures))]
-    for word in evidence.words:
+    for word, cut, hide in zip(evidence.words, found.word_cut, found.word_hide, strict=True):
         role = {"query": " (A)", "key": " (B)"}.get(word.role, "")
         rows.append((quoted(word.text, _) + role, plain(word.attention), plain(word.attention_max), plain(word.rollout),
-                     plain(word.value), signed(-word.cut), signed(-word.hide)))
-    return Section(_("Every word"), rows=tuple(rows))
+                     plain(word.value), signed(-cut), signed(-hide)))
+    return Section(_("Every word"), (_("Losses are those of {of}, in nats.").format(of=escape(found.of)),), tuple(rows))
 
 
-def _replacements(evidence: Evidence, _: Translate) -> Section:
+def _replacements(evidence: Evidence, found: Effects, _: Translate) -> Section:
     answers = evidence_texts.replaced(evidence, quoted(evidence.target, _), _) | {None: "–"}
     origins = {"chosen": _("chosen"), "near": _("close to B in the model"), "random": _("drawn at random")}
-    rows = [(_("In B's place"), _("From"), _("Output"), _("Changed?"), "Δ log p", _("Δ log p, vector patched"))]
+    rows = [(_("In B's place"), _("From"), _("Output"), _("Changed?"), "Δ", _("Δ, vector patched"))]
     rows += [(quoted(tried.word, _), origins[tried.origin], quoted(tried.output, _) if tried.output else "–",
-              answers[tried.changed], signed(tried.delta), signed(tried.patch_delta))
-             for tried in evidence.replacements]
-    return Section(_("Words in B's place"), rows=tuple(rows))
+              answers[tried.changed], signed(replaced), signed(patched))
+             for tried, replaced, patched in zip(evidence.replacements, found.replaced, found.patched, strict=True)]
+    return Section(_("Words in B's place"), (_("Δ is the change of {of}, in nats.").format(of=escape(found.of)),),
+                   tuple(rows))
 
 
 def _decided(evidence: Evidence, _: Translate) -> Section:

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from engine import Evidence
+from engine.evidence.outputs import contains
 from engine.evidence.statistics import bar_of
 from engine.evidence_types import Reason, Thresholds
 from pages.figures.frame import written
@@ -111,9 +112,9 @@ REASONS = {
                               "{control}."),
     "hide_too_small": N_("Hiding the word from everyone: {delta} nats, too little to matter (another: {control})."),
     "hide_raises": N_("Hiding the word from everyone makes the output more likely: {delta} nats (another: {control})."),
-    "replacing_changes": N_("Replacing it changed the measured word in {changed} of {tried} tries "
+    "replacing_changes": N_("Replacing it took the measured form out of the output in {changed} of {tried} tries "
                             "(mean {delta} nats)."),
-    "replacing_changes_nothing": N_("Replacing it never changed the measured word in {tried} tries "
+    "replacing_changes_nothing": N_("Replacing it never took the measured form out of the output in {tried} tries "
                                     "(mean {delta} nats)."),
     "edge_redundant": N_("It attends and the word matters, but the edge alone ({cut} nats) is not the road: hiding the "
                          "word costs {hide}. Other words carry its information too."),
@@ -268,6 +269,11 @@ def measured(evidence: Evidence, _: Translate) -> str:
         target=quoted(evidence.target, _), contrast=quoted(evidence.contrast, _))
 
 
+def formula(target: str, contrast: str | None) -> str:
+    """What deltas are of as a formula, plain text: the log-probability of `target`, or its margin over `contrast`."""
+    return f"log p({target.strip()})" + ("" if contrast is None else f" − log p({contrast})")
+
+
 def strongest_head(evidence: Evidence) -> tuple[int, int]:
     """(layer, head) with the most mass among those that attend, or among all."""
     among = evidence.attending if evidence.attending.any() else np.ones_like(evidence.attending)
@@ -306,6 +312,27 @@ def explain(reason: Reason, _: Translate, *, contrast: str | None = None) -> str
 def thresholds(values: Thresholds, _: Translate) -> list[tuple[str, str]]:
     """(number, what it bounds) of every threshold, plain text."""
     return [(f"{getattr(values, name):g}", _(text)) for name, text in _THRESHOLDS.items()]
+
+
+def replacing(evidence: Evidence, _: Translate) -> str:
+    """In how many sentences with another B the measured form is gone, and in how many the contrast is there instead.
+
+    A form may go without its sense ("an apple" for "apples"), so both are told. "" where no output was written.
+    """
+    tried = [one for one in evidence.replacements if one.changed is not None]
+    if not tried:
+        return ""
+    if evidence.family == "encoder-only":
+        told = _("In {changed} of {tried} sentences with another B another word is likeliest.")
+    elif evidence.contrast is None:
+        told = _("In {changed} of {tried} sentences with another B the form {target} is no longer written.")
+    else:
+        told = _("In {changed} of {tried} sentences with another B the form {target} is no longer written; {contrast} "
+                 "is written in {flipped}.")
+    return told.format(
+        changed=sum(bool(one.changed) for one in tried), tried=len(tried), target=quoted(evidence.target, _),
+        contrast=quoted(evidence.contrast or "", _),
+        flipped=sum(contains(one.output, evidence.contrast) for one in tried) if evidence.contrast else 0)
 
 
 def replaced(evidence: Evidence, target: str, _: Translate) -> dict[bool, str]:

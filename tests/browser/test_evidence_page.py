@@ -162,7 +162,7 @@ def test_the_report_and_the_numbers_are_downloaded(page, app_url, settled, engin
     requests: list[str] = []
     offline.on("request", lambda request: requests.append(request.url))
     offline.goto(report.as_uri())
-    offline.locator(".js-plotly-plot .main-svg").nth(8).wait_for(state="attached")
+    offline.locator(".js-plotly-plot .main-svg").nth(7).wait_for(state="attached")
     assert all(url.startswith(("file:", "data:", "blob:")) for url in requests)
     text = offline.inner_text("body")
     assert signed(first.delta_logprob) in text and signed(second.hide_delta) in text and "我喜欢用苹果" in text

@@ -202,7 +202,7 @@ def test_every_threshold_is_shown():
 def test_panels_stand_in_their_order_with_words_and_pictures(evidence, measure, _):
     panels = evidence_panels.panels(evidence, measure=measure, theme="dark", _=_)
     assert [panel.name for panel in panels] == ["attends", "flows", "used", "needed", "heads", "rankings"]
-    assert all(panel.title and panel.answer and panel.pictures for panel in panels)
+    assert all(panel.title and panel.answer and panel.pictures for panel in panels[:-1])
     names = [picture.name for panel in panels for picture in panel.pictures]
     assert len(set(names)) == len(names) and all(picture.alt for panel in panels for picture in panel.pictures)
     assert "nan" not in " ".join(panel.answer + panel.note for panel in panels)
@@ -215,6 +215,75 @@ def test_effects_on_the_margin_are_the_margins():
     assert (plain.cut, margin.cut) == (-.83, -1.66) and (plain.control, margin.control) == (.04, .08)
     np.testing.assert_array_equal(margin.by_head, evidence.margin_delta_by_head)
     np.testing.assert_allclose(margin.word_cut[:3], 2 * plain.word_cut[:3])
+
+
+def ranked(evidence, measure: str = "logprob"):
+    """The panel of rankings, in English."""
+    return evidence_panels.panels(evidence, measure=measure, theme="dark", _=LANGUAGES[1])[-1]
+
+
+def of_words(correlations, n: int):
+    return replace(correlations, n_words=n)
+
+
+def test_the_measure_that_was_chosen_is_ranked_and_named():
+    evidence = with_contrast()
+    evidence = replace(evidence, correlations=of_words(evidence.correlations, 4),
+                       margin_correlations=of_words(evidence.margin_correlations, 4))
+    plain, margin = ranked(evidence), ranked(evidence, "margin")
+    for panel, name, given in ((plain, r"log p\(apples\) loses", evidence.correlations),
+                               (margin, r"log p\(apples\) − log p\(Apple\) loses", evidence.margin_correlations)):
+        assert name in panel.answer and "over 4 words" in panel.answer
+        np.testing.assert_array_equal(panel.pictures[0].figure.data[0].z, given.spearman)
+    assert "mean of heads **+0.30**" in plain.answer.replace("\\", "")
+    assert "mean of heads **−0.30**" in margin.answer.replace("\\", "")
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_few_words_have_no_rank_and_no_empty_picture(n):
+    panel = ranked(make(correlations=of_words(make().correlations, n)))
+    assert panel.answer == f"Too few words to rank: at least 4 beside A are needed, here there are {n}."
+    assert panel.pictures == () and panel.note == ""
+
+
+def test_effects_that_count_for_nothing_are_not_ranked():
+    """On the log-probability nothing costs anything; the margin has what to rank."""
+    given = with_contrast()
+    evidence = replace(given, correlations=of_words(given.correlations, 5),
+                       margin_correlations=of_words(given.margin_correlations, 5),
+                       words=tuple(replace(word, cut=word.cut / 10) for word in given.words))
+    panel = ranked(evidence)
+    assert "too small" in panel.answer and "0.1 nats" in panel.answer and panel.pictures == ()
+    assert ranked(evidence, "margin").pictures
+
+
+@pytest.mark.parametrize(("measure", "mean"), [("logprob", np.mean([-.85, -6.1])),
+                                               ("margin", np.mean([3.1 - 4.2, -1.4 - 4.2]))])
+def test_what_replacing_did_is_told_of_the_measure_that_was_chosen(measure, mean):
+    panel = evidence_panels.panels(with_contrast(), measure=measure, theme="dark", _=LANGUAGES[1])[3]
+    assert f"changes by {signed(mean)} nats" in panel.answer
+    assert ('In 1 of 2 sentences with another B the form "apples" is no longer written; "Apple" is written in 1.'
+            in panel.answer)
+
+
+@pytest.mark.parametrize(("output", "written"), [("I like to make an apple.", 0), ("I like Apples.", 0),
+                                                 ("I use Apple's phone.", 1)])
+def test_another_form_is_not_the_contrast(output, written):
+    evidence = with_contrast()
+    tried = replace(evidence.replacements[1], output=output)
+    said = evidence_texts.replacing(replace(evidence, replacements=(tried,)), LANGUAGES[1])
+    assert said.startswith("In 1 of 1 ") and said.endswith(f'"Apple" is written in {written}.')
+
+
+def test_the_reports_tables_are_of_the_measure_that_was_chosen():
+    for measure, losses, patched in (("logprob", ("+0.83", "+2.40"), "−3.10"), ("margin", ("+1.66", "+4.80"), "−3.80")):
+        page = evidence_report.html(with_contrast(), measure=measure, language=language.ENGLISH, theme="light",
+                                    _=LANGUAGES[1])
+        row = page[page.index("(B)</td>"):].split("</tr>")[0]
+        assert tuple(row.replace("</td>", "").split("<td>")[-2:]) == losses
+        assert f"<td>{patched}</td>" in page
+        of = "log p(apples)" + (" − log p(Apple)" if measure == "margin" else "")
+        assert f"Losses are those of {of}, in nats." in page and f"Δ is the change of {of}, in nats." in page
 
 
 @pytest.mark.parametrize(("measure", "words", "not_words"), [
@@ -294,7 +363,7 @@ def test_report_holds_everything_and_asks_nobody(spoken):
     page = evidence_report.html(hostile, with_contrast(), measure="logprob", language=spoken, theme="light", _=_)
     read = Reader(page)
     assert read.fetched == ["data:,"]
-    assert read.charts == 9, "seven pictures, and two maps of the difference"
+    assert read.charts == 8, "six pictures, and two maps of the difference"
     assert len(page) > 1_000_000, "Plotly's own script is inside"
     assert "<script>alert(1)" not in page
     for text in ("−0.83", "−2.40", "I like to use Apple.", "<script>alert(1)</script>", _("How this was decided"),
@@ -315,5 +384,5 @@ def test_a_report_of_a_sentence_that_is_markup_runs_none_of_it():
                                 _=language.translator(language.ENGLISH))
     read = Reader(page)
     assert read.fetched == ["data:,"], "no tag of the sentence's is one"
-    assert read.charts == 9 and mark in read.shown
+    assert read.charts == 8 and mark in read.shown
     assert "<script>alert(1)" not in page and "</script><img" not in page and "<img src=x" not in page
