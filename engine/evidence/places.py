@@ -53,8 +53,13 @@ def check_apart(query: Place, key: Place) -> None:
     """Refuse a question whose two words share a token: there is no edge between them to look at.
 
     Raises:
-        InvalidPrompt: code "words_share_token".
+        InvalidPrompt: code "same_word" or "words_share_token".
     """
+    if (query.side, query.positions) == (key.side, key.positions):
+        raise errors.InvalidPrompt(
+            "two different words", got=f"{query.text!r} for both",
+            next_step="Pick another word; a one-word sentence has none.", code="same_word", text=query.text,
+        )
     if query.side == key.side and set(query.positions) & set(key.positions):
         raise errors.InvalidPrompt(
             "two words that share no token", got=f"{query.text!r} and {key.text!r}",

@@ -25,6 +25,11 @@ BY_CODE: dict[str, Texts] = {
         N_("{text}, of which it reads nothing"),
         N_("Choose another word."),
     ),
+    "same_word": Texts(
+        N_("two different words as A and B"),
+        N_("{text} for both"),
+        N_("Pick another word; a one-word sentence has none."),
+    ),
     "words_share_token": Texts(
         N_("two words that share no token"),
         N_("{query} and {key}"),

@@ -72,8 +72,9 @@ SENTENCE = "我喜欢吃苹果"
 
 @pytest.mark.parametrize(("name", "query", "key", "extra", "code"), [
     ("gpt2", "苹果", "梨", {}, "word_absent"), ("gpt2", "梨", "吃", {}, "word_absent"),
-    ("gpt2", "苹果", "果", {}, "words_share_token"), ("bart", "苹果", "苹果", {}, "words_share_token"),
-    ("bert", "苹", "果", {}, "words_share_token"),
+    ("gpt2", "苹果", "果", {}, "same_word"), ("bart", "苹果", "苹果", {}, "same_word"),
+    ("bert", "苹", "果", {}, "same_word"), ("bert", "吃苹果", "苹果", {}, "words_share_token"),
+    ("gpt2", "吃苹果", "吃", {}, "words_share_token"),
     ("gpt2", "吃", "苹果", {}, "key_after_query"), ("bert", "苹果", "吃", {"query_in": "output"}, "no_output_side"),
     ("gpt2", "苹果", "吃", {"query_in": "middle"}, "bad_side"),
     ("bart", "梨", "吃", {"query_in": "output"}, "word_absent"),
@@ -96,7 +97,7 @@ def test_a_text_too_long_to_cut_word_by_word_is_refused(engine):
 
 
 @pytest.mark.parametrize(("name", "text", "key", "code"), [
-    ("bart", "苹果", "苹果", "words_share_token"), ("bert", "苹果", "果", "words_share_token"),
+    ("bart", "苹果", "苹果", "same_word"), ("bert", "苹果", "果", "same_word"),
     ("gpt2", "苹果", "吃", "word_absent"),
 ])
 def test_a_sentence_of_one_token_has_no_second_word(engine, name, text, key, code):
