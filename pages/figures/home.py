@@ -12,6 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
+from pages.figures.evidence import GREY
 from pages.figures.frame import bare_layout, escape, isolate, level, upright, written
 
 #: Height of a card's figure, in pixels.
@@ -20,12 +21,18 @@ HEIGHT = 150
 STATIC = {"staticPlot": True, "displayModeBar": False, "responsive": True}
 
 
-def bars(values: Sequence[float], *, labels: Sequence[str], baseline: float | None = None, number: str = ".2f",
-         theme: palette.Theme) -> go.Figure:
-    """Horizontal bars with their numbers; `baseline` is a dashed line across them, with the numbers beyond it."""
+def bars(values: Sequence[float], *, labels: Sequence[str], baseline: float | None = None, sizes: Sequence[float] = (),
+         number: str = ".2f", theme: palette.Theme) -> go.Figure:
+    """Horizontal bars with their numbers.
+
+    Args:
+        baseline: a dashed line across all of them, with the numbers beyond it.
+        sizes: for each value what it is compared with, which has a size and no sign: a grey band of ± it; () for none.
+    """
     place, numbers = np.arange(len(values)), [written(value, number) for value in values]
-    low, high = min(0.0, *values), max(0.0, *values, baseline or 0.0)
-    room = 0.22 * (high - low or 1.0)
+    widest = max(sizes, default=0.0)
+    low, high = min(-widest, *values), max(widest, *values, baseline or 0.0)
+    room = 0.3 * (high - low or 1.0)
     layout = _layout(theme) | {
         "xaxis": {"range": [low - (room if low else 0), high + (room if high else 0)], "visible": False},
         "yaxis": {"tickmode": "array", "tickvals": place, "ticktext": [isolate(escape(label)) for label in labels],
@@ -35,6 +42,10 @@ def bars(values: Sequence[float], *, labels: Sequence[str], baseline: float | No
         layout["annotations"] = [{"x": 1, "xref": "paper", "xanchor": "right", "y": at, "text": text,
                                   "showarrow": False} for at, text in enumerate(numbers)]
         layout["shapes"] = [upright(baseline, palette.ACCENT[theme], dash="dash", width=1.5)]
+    if sizes:
+        layout["shapes"] = [
+            {"type": "rect", "x0": -size, "x1": size, "y0": at - 0.46, "y1": at + 0.46, "fillcolor": GREY[theme],
+             "opacity": 0.25, "line": {"width": 0}, "layer": "below"} for at, size in enumerate(sizes)]
     return go.Figure([{
         "type": "bar", "x": np.asarray(values, dtype=np.float64), "y": place, "orientation": "h",
         "text": numbers if baseline is None else None, "textposition": "outside", "cliponaxis": False,

@@ -16,7 +16,7 @@ from engine import Head, LocalEngine, Prompt, errors, kv_memory
 from engine.kv_presets import PRESETS
 from pages.figures import home as figures
 from pages.figures import palette
-from pages.widgets import evidence_questions, evidence_texts, normalization_data, positions_order, sentences
+from pages.widgets import evidence_questions, evidence_texts, normalization_data, positions_order, sentences, texts
 from pages.widgets.banners import human_bytes
 from pages.widgets.language import Translate
 from pages.widgets.texts import signed
@@ -42,8 +42,8 @@ def query_key_value(engine: LocalEngine, theme: palette.Theme, _: Translate) -> 
     """The head in which 苹果 looks at 吃 most."""
     prompt = Prompt(MODEL, FLAGSHIP.text)
     axes = engine.trace(prompt).tokens("encoder")
-    texts = [token.text for token in axes.key]
-    row, column = texts.index(FLAGSHIP.query), texts.index(FLAGSHIP.key)
+    tokens = [token.text for token in axes.key]
+    row, column = tokens.index(FLAGSHIP.query), tokens.index(FLAGSHIP.key)
     weights = engine.patterns(prompt, "encoder")[:, :, row]
     layer, head = np.unravel_index(int(weights[:, :, column].argmax()), weights.shape[:2])
     found = engine.query_key_value(prompt, Head("encoder", int(layer), int(head)))
@@ -53,8 +53,8 @@ def query_key_value(engine: LocalEngine, theme: palette.Theme, _: Translate) -> 
     return Answer(
         sentence.format(layer=layer, head=head, query=FLAGSHIP.query, key=FLAGSHIP.key,
                         score=signed(float(found.q[row] @ found.k[column]) * found.scaling),
-                        weight=float(weights[layer, head, column]), uniform=1 / len(texts)),
-        figures.bars(weights[layer, head], labels=texts, baseline=1 / len(texts), theme=theme),
+                        weight=float(weights[layer, head, column]), uniform=1 / len(tokens)),
+        figures.bars(weights[layer, head], labels=tokens, baseline=1 / len(tokens), theme=theme),
     )
 
 
@@ -105,9 +105,9 @@ def evidence(engine: LocalEngine, theme: palette.Theme, _: Translate) -> Answer:
     found = _evidence(engine)
     cut, other_cut, hide, other_hide = evidence_texts.judged(found)
     return Answer(
-        evidence_texts.sentence(found, _),
-        figures.bars([cut, -other_cut, hide, -other_hide], number="+.2f", theme=theme, labels=[
-            _("cut the edge"), _("cut another word's"), _("hide the word"), _("hide another word")]),
+        texts.joined(evidence_texts.sentence(found, _), _("Grey: ± the median of the other words.")),
+        figures.bars([cut, hide], sizes=[other_cut, other_hide], number="+.2f", theme=theme,
+                     labels=[_("cut the edge"), _("hide the word")]),
     )
 
 

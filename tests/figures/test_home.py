@@ -19,6 +19,18 @@ def test_bars_show_every_value_and_the_baseline(theme):
     assert "&lt;a>" in figure.layout.yaxis.ticktext[0]
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_what_has_no_sign_is_a_band_around_zero(theme):
+    figure = home.bars([0.14, -2.74], sizes=[0.09, 0.9], labels=["a", "b"], theme=theme)
+    bands = figure.layout.shapes
+    assert [(band.x0, band.x1) for band in bands] == [(-0.09, 0.09), (-0.9, 0.9)]
+    assert all(band.y0 < at < band.y1 for at, band in enumerate(bands))
+    assert figure.data[0].x.tolist() == [0.14, -2.74], "no bar of what has no sign"
+    low, high = figure.layout.xaxis.range
+    assert low < -2.74 and high > 0.9
+    assert not home.bars([0.14], labels=["a"], theme=theme).layout.shapes
+
+
 def test_what_rounds_to_zero_has_no_sign():
     figure = home.bars([-0.001, 0.004, -0.01], labels=["a", "b", "c"], number="+.2f", theme="light")
     assert figure.data[0].text == ("0.00", "0.00", "−0.01")

@@ -37,6 +37,25 @@ def test_the_head_shown_is_the_one_that_looks_most(engine):
     assert f"**{signed(score)}**" in told
 
 
+def test_the_answer_on_the_verb_says_where_the_lead_starts_and_ends(engine, monkeypatch, tmp_path):
+    """And the picture draws what its words say: two effects with their signs, the other words' sizes without."""
+    monkeypatch.setenv("ATTENTION_CACHE", str(tmp_path))
+    asked = home_cards.FLAGSHIP
+    found = engine.evidence(Prompt(home_cards.MODEL, asked.text), asked.query, asked.key, contrast=asked.contrast)
+    home_cards._evidence.clear()
+    answer = home_cards.evidence(engine, "light", _)
+    ends = found.margin, found.margin + found.margin_hide_delta
+    assert ends[1] > 2, "the sense does not flip, whatever is hidden"
+    assert f"from {ends[0]:.2f} to {ends[1]:.2f} nats; the sense does not flip" in answer.sentence
+    effects = found.margin_delta, found.margin_hide_delta
+    others = [np.median([abs(delta) for _word, delta in controls])
+              for controls in (found.margin_control_deltas, found.margin_hide_control_deltas)]
+    np.testing.assert_allclose(answer.figure.data[0].x, effects)
+    np.testing.assert_allclose([[band.x0, band.x1] for band in answer.figure.layout.shapes], [[-x, x] for x in others])
+    for effect, other in zip(effects, others, strict=True):
+        assert f"**{signed(effect)}** nats (other words: {other:.2f})" in answer.sentence
+
+
 def test_without_positions_the_order_is_lost_and_layernorm_keeps_to_itself(engine):
     figure = home_cards.positions(engine, "light", _).figure
     assert figure.data[0].x[0] > 0.01 and figure.data[0].x[1] < 1e-4
