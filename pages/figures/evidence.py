@@ -310,14 +310,13 @@ def _matrix(values: np.ndarray, *, rows: Sequence[str], columns: Sequence[str], 
         "xgap": 1, "ygap": 1, "hoverongaps": False, "hovertemplate": hover,
     }]
     if values.size <= MOST_NUMBERS:
-        # Rounded before it is written: −0.0001 must not read "-0.000". In a trace of its own, because a heatmap's
-        # numbers are of two greys that half-strong cells swallow.
-        written = np.char.replace(np.char.mod(f"%+.{digits}f", np.round(values, digits) + 0.0), "-", "−")
+        # In a trace of its own, because a heatmap's numbers are of two greys that half-strong cells swallow.
+        numbers = ["" if np.isnan(value) else written(value, f"+.{digits}f") for value in values.ravel()]
         cells = palette.difference_colours(theme)[palette.differences_to_bytes(values.ravel(), limit=limit)]
         y, x = np.indices(values.shape)
         traces.append({
             "type": "scatter", "x": x.ravel(), "y": y.ravel(), "mode": "text",
-            "text": np.where(np.isnan(values), "", written).ravel(),
+            "text": numbers,
             "textfont": {"size": 11, "color": palette.ink_on(cells)}, "hoverinfo": "skip", "showlegend": False})
     plain = {"showgrid": False, "zeroline": False, "ticks": "", "automargin": True, "tickmode": "array",
              "fixedrange": True}

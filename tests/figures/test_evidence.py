@@ -139,7 +139,7 @@ def test_equal_arrays_give_equal_json():
     assert masses().to_json() == masses().to_json()
 
 
-def test_a_value_that_rounds_to_zero_has_no_minus():
+def test_a_value_that_rounds_to_zero_has_no_sign():
     effects = np.array([[-0.0004, 0.0004], [-0.25, np.nan]])
     figure = evidence.head_map(effects, texts={"layer": "layer", "head": "head", "value": "nats"})
-    assert figure.data[1].text.tolist() == ["+0.000", "+0.000", "−0.250", ""]
+    assert list(figure.data[1].text) == ["0.000", "0.000", "−0.250", ""]
