@@ -17,7 +17,7 @@ from engine import Evidence
 from engine.evidence_types import RankCorrelations
 from pages.figures import evidence as figures
 from pages.figures import palette
-from pages.figures.frame import columns_of
+from pages.figures.frame import columns_of, written
 from pages.widgets import evidence_texts, texts
 from pages.widgets.banners import escape
 from pages.widgets.evidence_texts import plain, quoted
@@ -136,25 +136,36 @@ def _said(evidence: Evidence, *prefixes: str, _: Translate) -> str:
 
 def _attends(evidence: Evidence, theme: palette.Theme, _: Translate) -> Panel:
     together = None if not np.isfinite(evidence.carriers_mass) else figures.Together(
-        _("carriers, together"), evidence.carriers_mass, evidence.carriers_uniform, evidence.carriers_offset,
+        _("carriers, weighted mean"), evidence.carriers_mass, evidence.carriers_uniform, evidence.carriers_offset,
         evidence.carriers_attend)
     figure = figures.head_masses(
         evidence.attention, uniform=evidence.baseline_uniform, offset=evidence.baseline_offset,
         swap=evidence.baseline_swap, attending=evidence.attending, together=together,
         theme=theme, texts={"mass": _("mass on B (filled: attends)"), "uniform": _("uniform"),
                             "offset": _("usual at this distance"), "swap": _("other words in B's place")})
-    first, last = evidence.reference_offsets
-    distance = str(first) if first == last else f"{first}…{last}"
     shown, every = min(figures.MOST_HEADS, evidence.attention.size), evidence.attention.size
     note = _("{stream}: {shown} of {every} heads, the strongest first. Usual at this distance: the same head "
-             "over {windows} places in {sentences} reference sentences, {distance} tokens away.").format(
+             "over {windows} places in {sentences} reference sentences, {distance}.").format(
         stream=texts.streams(_)[evidence.stream], shown=shown, every=every, windows=f"{evidence.reference_windows:,}",
-        sentences=f"{evidence.reference_sentences:,}", distance=distance.replace("-", "−"))
+        sentences=f"{evidence.reference_sentences:,}", distance=_distance(evidence, _))
     if together is not None:
         note += " " + _("Carriers: the heads by their share of the cut's effect, taken as one.")
     answer = _said(evidence, "head_attends", "carriers_", "only_", "not_significant", "no_head", _=_)
     return Panel("attends", _("1 · Attends? Does A look at B?"), answer, (Picture("attends", figure, _(
         "Bars: each head's mass from A to B, beside three baselines")),), note)
+
+
+def _distance(evidence: Evidence, _: Translate) -> str:
+    """Where the reference's other word stands from the looking one: so many tokens before or after it."""
+    low, high = evidence.reference_offsets
+    if evidence.stream == "cross" or low <= 0 <= high:
+        # Two texts, whose places are counted from their starts, or either side.
+        offsets = " … ".join(written(offset, "+d") for offset in sorted({low, high}))
+        return _("at an offset of {offsets} tokens").format(offsets=offsets)
+    if abs(low) == abs(high) == 1:
+        return _("one token before") if low < 0 else _("one token after")
+    counts = "–".join(str(count) for count in sorted({abs(low), abs(high)}))
+    return (_("{counts} tokens before") if low < 0 else _("{counts} tokens after")).format(counts=counts)
 
 
 def _flows(evidence: Evidence, theme: palette.Theme, _: Translate) -> Panel:
@@ -214,10 +225,10 @@ def _needed(evidence: Evidence, found: Effects, theme: palette.Theme, _: Transla
         texts={"changed": answers[True], "kept": answers[False],
                "baseline": _("original, or a random word (nothing written, not counted)"), "delta": found.name})
     answer = evidence_texts.replacing(evidence, _) or _("No other word was tried in B's place.")
-    written = [delta for delta, one in zip(found.replaced, tried, strict=True) if one.changed is not None]
-    if written:
+    counted = [delta for delta, one in zip(found.replaced, tried, strict=True) if one.changed is not None]
+    if counted:
         answer = texts.joined(answer, _("On average {of} changes by {delta} nats.").format(
-            of=escape(found.of), delta=signed(float(np.mean(written)))))
+            of=escape(found.of), delta=signed(float(np.mean(counted)))))
     note = _("Each row: the word in B's place → what the model then writes.")
     return Panel("needed", _("4 · Needed? What if B were another word?"), answer, (Picture(
         "needed", figure, _("Bars: effect of replacing B, beside the original sentence")),), note)

@@ -317,6 +317,18 @@ def test_a_long_row_shows_where_it_differs():
     assert labels[1] == "买 → …bought a new phone." and labels[2].startswith("卖 → The old firm")
 
 
+@pytest.mark.parametrize(("offsets", "stream", "said"), [
+    ((-1, -1), "encoder", "one token before"), ((1, 1), "encoder", "one token after"),
+    ((-3, -3), "decoder", "3 tokens before"), ((2, 2), "encoder", "2 tokens after"),
+    ((-5, -4), "encoder", "4–5 tokens before"), ((4, 6), "encoder", "4–6 tokens after"),
+    ((-1, 2), "encoder", "at an offset of −1 … +2 tokens"), ((-2, -2), "cross", "at an offset of −2 tokens"),
+])
+def test_a_distance_is_told_as_before_and_after(offsets, stream, said):
+    evidence = make(reference_offsets=offsets, stream=stream)
+    note = evidence_panels.panels(evidence, measure="logprob", theme="dark", _=LANGUAGES[1])[0].note
+    assert f"reference sentences, {said}." in note
+
+
 @pytest.mark.parametrize(("stream", "names"), [("encoder", ("编码器自注意力", "Encoder self-attention")),
                                                 ("cross", ("交叉注意力", "Cross-attention"))])
 def test_streams_are_called_by_their_names(stream, names):
