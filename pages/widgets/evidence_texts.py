@@ -164,12 +164,16 @@ def name(evidence: Evidence, _: Translate) -> tuple[str, str]:
 
 def sentence(evidence: Evidence, _: Translate) -> str:
     """The verdict in words of Markdown, from where to where hiding B moves it, and the three numbers that carry it."""
+    return texts.joined(found(evidence, _), start_and_end(evidence, _), three_numbers(evidence, _))
+
+
+def found(evidence: Evidence, _: Translate) -> str:
+    """What was found, in words without numbers."""
     _look, cut, hide = _codes(evidence)
-    found, key = _FOUND if evidence.contrast is None else _FOUND_OF_MARGIN, quoted(evidence.key.text, _)
-    told = _(_SENTENCES[_kind(evidence)]).format(
-        query=quoted(evidence.query.text, _), key=key, cut_found=_(found[cut]),
-        hide_found=_(found[hide]).format(key=key))
-    return texts.joined(told, start_and_end(evidence, _), three_numbers(evidence, _))
+    effects, key = _FOUND if evidence.contrast is None else _FOUND_OF_MARGIN, quoted(evidence.key.text, _)
+    return _(_SENTENCES[_kind(evidence)]).format(
+        query=quoted(evidence.query.text, _), key=key, cut_found=_(effects[cut]),
+        hide_found=_(effects[hide]).format(key=key))
 
 
 def start_and_end(evidence: Evidence, _: Translate) -> str:
@@ -225,7 +229,7 @@ def three_numbers(evidence: Evidence, _: Translate) -> str:
     cut, controls, hide, hide_controls = judged(evidence)
     told = _("Cutting that edge in all heads moves {target} by {cut} nats ({others}); hiding {key} from everyone "
              "moves it by {hide} nats ({hidden}).")
-    return texts.joined(_looks(evidence, _), told.format(
+    return texts.joined(looks(evidence, _), told.format(
         target=measured(evidence, _), cut=f"**{signed(cut)}**", others=others(controls, _),
         key=quoted(evidence.key.text, _), hide=f"**{signed(hide)}**", hidden=others(hide_controls, _)))
 
@@ -237,7 +241,7 @@ def others(control: float, _: Translate) -> str:
     return _("other words: {control}").format(control=plain(control))
 
 
-def _looks(evidence: Evidence, _: Translate) -> str:
+def looks(evidence: Evidence, _: Translate) -> str:
     """The mass that the verdict rests on: the strongest head's, or that of the carriers together."""
     key = quoted(evidence.key.text, _)
     if evidence.carriers_attend and not evidence.attending.any():

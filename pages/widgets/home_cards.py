@@ -18,6 +18,7 @@ from pages.figures import home as figures
 from pages.figures import palette
 from pages.widgets import evidence_questions, evidence_texts, normalization_data, positions_order, sentences, texts
 from pages.widgets.banners import human_bytes
+from pages.widgets.evidence_texts import plain
 from pages.widgets.language import Translate
 from pages.widgets.texts import signed
 
@@ -104,8 +105,10 @@ def evidence(engine: LocalEngine, theme: palette.Theme, _: Translate) -> Answer:
     """The flagship question, asked in full."""
     found = _evidence(engine)
     cut, other_cut, hide, other_hide = evidence_texts.judged(found)
+    grey = _("Bars: how the margin changes, in nats; grey: ± the median of the other words, {cut} and {hide}.")
     return Answer(
-        texts.joined(evidence_texts.sentence(found, _), _("Grey: ± the median of the other words.")),
+        texts.joined(evidence_texts.found(found, _), evidence_texts.start_and_end(found, _),
+                     evidence_texts.looks(found, _), grey.format(cut=plain(other_cut), hide=plain(other_hide))),
         figures.bars([cut, hide], sizes=[other_cut, other_hide], number="+.2f", theme=theme,
                      labels=[_("cut the edge"), _("hide the word")]),
     )

@@ -52,8 +52,8 @@ def test_the_answer_on_the_verb_says_where_the_lead_starts_and_ends(engine, monk
               for controls in (found.margin_control_deltas, found.margin_hide_control_deltas)]
     np.testing.assert_allclose(answer.figure.data[0].x, effects)
     np.testing.assert_allclose([[band.x0, band.x1] for band in answer.figure.layout.shapes], [[-x, x] for x in others])
-    for effect, other in zip(effects, others, strict=True):
-        assert f"**{signed(effect)}** nats (other words: {other:.2f})" in answer.sentence
+    assert answer.figure.data[0].text == tuple(signed(effect) for effect in effects)
+    assert f"other words, {others[0]:.2f} and {others[1]:.2f}." in answer.sentence
 
 
 def test_without_positions_the_order_is_lost_and_layernorm_keeps_to_itself(engine):
