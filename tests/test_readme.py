@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from engine import LocalEngine, Prompt
+from pages.widgets import evidence_texts
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh-CN.md")
@@ -42,7 +43,7 @@ def test_the_table_of_evidence_is_the_models_own(engine):
     """Each number to half its last digit and a little for another processor's rounding."""
     tables = [[[cell.strip() for cell in line.strip("|").split("|")]
                for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
-               if line.count("|") == 8 and " → " in line]
+               if line.count("|") == 9 and " → " in line]
               for name in READMES]
     assert len(tables[0]) == len(tables[1]) == 5
     for english, chinese in zip(*tables, strict=True):
@@ -57,16 +58,22 @@ def test_the_table_of_evidence_is_the_models_own(engine):
             *([delta, np.median([abs(other) for _, other in controls])] for delta, controls in (
                 (found.margin_delta, found.margin_control_deltas),
                 (found.margin_hide_delta, found.margin_hide_control_deltas))),
+            [found.margin, found.margin + found.margin_hide_delta],
         ]
         for row in (english, chinese):
             assert row[:2] == [text, edge]
-            for cell, values in zip(row[2:5], expected, strict=True):
+            for cell, values in zip(row[2:6], expected, strict=True):
                 assert numbers(cell) == pytest.approx(values, abs=0.012), (text, edge, cell)
         changed = [sum(bool(one.changed) for one in near), len(near)]
-        assert numbers(english[5]) == changed and numbers(chinese[5]) == changed[::-1]
-        assert english[6] == found.verdict
-        names = {"used without direct attention": "用上但非直接看", "no evidence": "没有证据"}
-        assert chinese[6] == names[found.verdict]
+        flipped = [sum(re.search(rf"\b{contrast}\b", one.output) is not None for one in near)]
+        assert numbers(english[6]) == changed + flipped and numbers(chinese[6]) == changed[::-1] + flipped
+        if text == "我喜欢吃苹果":
+            assert min(found.margin + found.margin_hide_delta, *(one.margin for one in found.replacements)) > 0
+            assert [one.output for one in near if one.changed] == ["I like to make an apple."]
+        assert english[7] == evidence_texts.name(found, str)[0]
+        names = {"used without direct attention": "用上但非直接看", "no evidence": "没有证据",
+                 "direct edge used; the look is not rare": "直接边被用上，但这种看法并不罕见"}
+        assert chinese[7] == names[english[7]]
 
 
 def test_the_steps_at_which_it_was_learnt_are_the_models_own(engine):
