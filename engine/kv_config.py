@@ -66,12 +66,16 @@ def of_config(config: str | Mapping[str, Any] | transformers.PretrainedConfig) -
     one already made.
 
     Raises:
-        ModelRefused: transformers cannot use it (code "config_not_understood").
+        ModelRefused: no such preset, or transformers cannot use it (code "config_not_understood").
     """
     if isinstance(config, str):
+        if config not in CONFIGS:
+            raise unusable(f"the name {config[:60]!r}, which no preset has")
         config = CONFIGS[config]
     if isinstance(config, Mapping):
         config = _made(config)
+    if not isinstance(config, transformers.PretrainedConfig):
+        raise unusable(f"no configuration, but {type(config).__name__}")
     return config if config.is_encoder_decoder else config.get_text_config(decoder=True)
 
 
@@ -170,7 +174,11 @@ def _heads(config: transformers.PretrainedConfig) -> dict[str, int]:
     """KV heads and widths, by the names that model families use."""
     n_heads = _needed(config, "num_attention_heads", "n_head", "num_heads", "n_heads")
     n_kv_heads = _given(config, "num_key_value_heads", "num_kv_heads") or n_heads
-    d_head = _given(config, "head_dim", "d_kv") or _needed(config, "hidden_size", "d_model", "n_embd") // n_heads
+    latent, rotary = first_of(config, "kv_lora_rank"), first_of(config, "qk_rope_head_dim")
+    if latent and rotary:
+        return {"n_heads": n_heads, "n_kv_heads": n_heads, "latent": latent + rotary,
+                "d_head": first_of(config, "qk_nope_head_dim") + rotary, "d_value": first_of(config, "v_head_dim")}
+    d_head = _given(config, "head_dim", "d_kv") or _share(config, n_heads, "hidden_size", "d_model", "n_embd")
     if config.model_type == "falcon":
         if not config.new_decoder_architecture and config.multi_query:
             return {"n_heads": n_heads, "n_kv_heads": 1, "d_head": d_head, "paged_kv_heads": n_heads}
@@ -179,17 +187,13 @@ def _heads(config: transformers.PretrainedConfig) -> dict[str, int]:
         return {"n_heads": n_heads, "n_kv_heads": n_kv_heads, "d_head": d_head, "stored_kv_heads": n_heads}
     if config.model_type == "gpt_bigcode":
         return {"n_heads": n_heads, "n_kv_heads": 1 if config.multi_query else n_heads, "d_head": d_head}
-    latent, rotary = first_of(config, "kv_lora_rank"), first_of(config, "qk_rope_head_dim")
-    if latent and rotary:
-        return {"n_heads": n_heads, "n_kv_heads": n_heads, "latent": latent + rotary,
-                "d_head": first_of(config, "qk_nope_head_dim") + rotary, "d_value": first_of(config, "v_head_dim")}
     return {"n_heads": n_heads, "n_kv_heads": n_kv_heads, "d_head": d_head}
 
 
 def _encoder_decoder(config: transformers.PretrainedConfig) -> KVShape:
     n_layers = _needed(config, "decoder_layers", "num_decoder_layers", "num_hidden_layers", "num_layers")
     n_heads = _needed(config, "decoder_attention_heads", "num_attention_heads", "num_heads")
-    d_head = _given(config, "d_kv") or _needed(config, "d_model", "hidden_size") // n_heads
+    d_head = _given(config, "d_kv") or _share(config, n_heads, "d_model", "hidden_size")
     return KVShape(n_layers, n_heads, d_head, n_heads=n_heads, cross=True, **_sizes(config))
 
 
@@ -210,6 +214,14 @@ def _needed(config: transformers.PretrainedConfig, *names: str) -> int:
     if not value:
         raise unusable(f"{config.model_type} without any of {', '.join(names)}, from which the cache's shape is read")
     return value
+
+
+def _share(config: transformers.PretrainedConfig, n_heads: int, *names: str) -> int:
+    """What each head has of the first of the widths `names`. Refuses a width that does not divide."""
+    width = _needed(config, *names)
+    if width % n_heads:
+        raise unusable(f"{config.model_type} with a width of {width}, which {n_heads} heads do not divide")
+    return width // n_heads
 
 
 def _sizes(config: transformers.PretrainedConfig) -> dict[str, int]:

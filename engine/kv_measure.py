@@ -21,13 +21,16 @@ import transformers
 from torch.overrides import TorchFunctionMode
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache, StaticCache, StaticLayer
 
+from engine.checks import amount, choice
 from engine.kv_config import CONFIG_ERRORS, of_config, shape_of, unusable
-from engine.kv_shape import KVShape, amount, layer_bytes
+from engine.kv_shape import KVShape, layer_bytes
 
 #: Types a cache is measured in.
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,
 }
+#: The cache objects that are measured.
+_KINDS = ("dynamic", "static")
 #: Why a cache and the formula differ, as codes; `Measured.reasons` holds those that apply.
 REASONS = ("window_minus_one", "expanded_kv", "preallocated", "pinned_prompt", "spare_slot", "unexplained")
 #: One model at a time is built: transformers' construction keeps settings per process.
@@ -124,7 +127,9 @@ def build(config: str | Mapping[str, Any] | transformers.PretrainedConfig, *,
 
     Raises:
         ModelRefused: transformers cannot build it, or not in MOST_OPERATIONS (code "config_not_understood").
+        InvalidPrompt: not one of DTYPES (code "bad_choice").
     """
+    choice(dtype, what="dtype", choices=DTYPES)
     # A copy: transformers writes type and attention into the configuration, which a loaded model may be reading.
     made = copy.deepcopy(of_config(config))
     kind = transformers.AutoModelForSeq2SeqLM if made.is_encoder_decoder else transformers.AutoModelForCausalLM
@@ -167,14 +172,16 @@ def measure(config: str | Mapping[str, Any] | transformers.PretrainedConfig, n_t
 
     Raises:
         ModelRefused: as `shape_of` and `build`.
-        InvalidPrompt: a number out of bounds.
+        InvalidPrompt: a number out of bounds (code "bad_amount"), an unknown `kind` or `dtype` (code "bad_choice").
     """
     amount(n_tokens, what="n_tokens", least=1, most=10**9)
     amount(batch, what="batch", least=1, most=10**6)
+    amount(capacity, what="capacity", most=10**9)
+    choice(kind, what="kind", choices=_KINDS)
     started = time.perf_counter()
     shape = shape_of(config)
     model = build(config, dtype=dtype)
-    source = n_tokens if source_tokens is None else source_tokens
+    source = n_tokens if source_tokens is None else amount(source_tokens, what="source_tokens", least=1, most=10**9)
     capacity = max(capacity, n_tokens + 1)
     try:
         cache = empty_cache(model)

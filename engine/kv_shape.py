@@ -15,9 +15,11 @@ from typing import Literal
 import numpy as np
 
 from engine import errors
+from engine.checks import amount, choice
 
 #: How many slots a sliding layer keeps: its whole window, or what transformers' DynamicCache does, one less.
 WindowSlots = Literal["full", "hf"]
+_WINDOW_SLOTS: tuple[WindowSlots, ...] = ("full", "hf")
 #: How the cache is stored. "dynamic" grows by concatenation, "static" is reserved whole, "paged" grows by blocks,
 #: "int8" and "int4" hold codes with a scale and a zero point for each group.
 CacheKind = Literal["dynamic", "static", "paged", "int8", "int4"]
@@ -32,7 +34,6 @@ BLOCK_SIZE = 16
 MLA_LATENT = 512 + 64
 #: Mistral's window (Jiang et al. 2023, table 1).
 USUAL_WINDOW = 4096
-_LARGEST = 10**12
 #: What still fits into int64.
 _MOST_BYTES = 2**63 - 1
 
@@ -103,17 +104,6 @@ class KVShape:
         return self.windows[layer] if self.windows else None
 
 
-def amount(value: object, *, what: str, least: int = 0, most: int = _LARGEST) -> int:
-    """`value` as an integer within bounds. Raises InvalidPrompt (code "bad_amount") for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
-        raise errors.InvalidPrompt(
-            f"{what} as a whole number from {least:,} to {most:,}", got=repr(value)[:60],
-            next_step="Change that number.", code="bad_amount", what=what, value=str(value)[:60], least=least,
-            most=most,
-        )
-    return int(value)
-
-
 def layer_slots(shape: KVShape, n_tokens: int, *, block_size: int | None = None,
                 window_slots: WindowSlots = "full") -> np.ndarray:
     """Tokens for which each layer has room once `n_tokens` have passed: (n_layers,) int64.
@@ -144,6 +134,7 @@ def layer_bytes(shape: KVShape, n_tokens: int, *, dtype_bytes: int = 2, batch: i
     amount(batch, what="batch", least=1)
     if block_size is not None:
         amount(block_size, what="block_size", least=1)
+    choice(window_slots, what="window_slots", choices=_WINDOW_SLOTS)
     slots = layer_slots(shape, n_tokens, block_size=block_size, window_slots=window_slots)
     if shape.cross:
         source = n_tokens if source_tokens is None else amount(source_tokens, what="source_tokens")
@@ -171,7 +162,7 @@ def cache_bytes(shape: KVShape, n_tokens: int, *, dtype_bytes: int = 2, batch: i
         source_tokens: of an encoder–decoder's source; by default as many as `n_tokens`.
 
     Raises:
-        InvalidPrompt: a negative or absurd number (code "bad_amount").
+        InvalidPrompt: a negative or absurd number (code "bad_amount"), or unknown `window_slots` (code "bad_choice").
     """
     amount(batch, what="batch", least=1)
     one = layer_bytes(shape, n_tokens, dtype_bytes=dtype_bytes, block_size=block_size, window_slots=window_slots,

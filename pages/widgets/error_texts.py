@@ -52,6 +52,21 @@ BY_CODE: dict[str, Texts] = {
         N_("{value}"),
         N_("Change that number."),
     ),
+    "bad_choice": Texts(
+        N_("{what}: one of {choices}"),
+        N_("{value}"),
+        N_("Choose one of them."),
+    ),
+    "bad_number": Texts(
+        N_("{what}: a finite number above 0"),
+        N_("{value}"),
+        N_("Change that number."),
+    ),
+    "bad_type": Texts(
+        N_("a request with a {wanted} in it"),
+        N_("{found}"),
+        N_("Ask again from the page's own inputs."),
+    ),
     "book_empty": Texts(
         N_("a text file with words in it"),
         N_("{file}, which has none"),

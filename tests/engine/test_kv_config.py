@@ -49,6 +49,22 @@ def test_nonsense_is_refused_plainly(text, words):
     assert len(caught.value.got) <= 300 and "ZeroDivision" not in caught.value.got
 
 
+@pytest.mark.parametrize("config", [
+    "nonsense", "", None, 5, [], {"model_type": "gpt2", "n_embd": 10, "n_head": 3},
+    {"model_type": "marian", "d_model": 10, "decoder_attention_heads": 3},
+])
+def test_what_is_no_configuration_is_refused(config):
+    for function in (kv_memory.shape_of, kv_memory.count_parameters, lambda config: kv_memory.measure(config, 5)):
+        with pytest.raises(errors.ModelRefused) as caught:
+            function(config)
+        assert caught.value.code == "config_not_understood"
+
+
+def test_a_width_that_heads_do_not_divide_is_read_where_the_head_has_its_own():
+    assert kv_memory.shape_of({"model_type": "qwen3", "hidden_size": 10, "num_attention_heads": 3, "head_dim": 16,
+                               "num_key_value_heads": 3}).d_head == 16
+
+
 def test_what_is_null_is_not_refused():
     for name in ("num_key_value_heads", "head_dim"):
         assert kv_memory.shape_of({"model_type": "llama", name: None}).n_kv_heads == 32

@@ -134,6 +134,18 @@ def test_absurd_numbers_are_refused(arguments, what):
     assert (caught.value.code, caught.value.numbers["what"]) == ("bad_amount", what)
 
 
+@pytest.mark.parametrize("ask", [
+    lambda: cache_bytes(PRESETS["gpt2"], 5, window_slots="x"),
+    lambda: cache_bytes(PRESETS["gpt2"], 5, window_slots=None),
+    lambda: kv_memory.measure("gpt2", 5, kind="x"), lambda: kv_memory.measure("gpt2", 5, dtype="x"),
+    lambda: kv_memory.measure("gpt2", 5, dtype=["float32"]),
+])
+def test_unknown_names_are_refused_with_the_known_ones(ask):
+    with pytest.raises(errors.InvalidPrompt) as caught:
+        ask()
+    assert caught.value.code == "bad_choice" and len(caught.value.numbers["choices"].split(", ")) in (2, 3)
+
+
 def test_large_numbers_do_not_wrap_around():
     shape = PRESETS["gpt3-175b"]
     assert cache_bytes(shape, 10**9, dtype_bytes=4, batch=10**9) == 96 * 2 * 96 * 128 * 4 * 10**18

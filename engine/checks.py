@@ -1,0 +1,69 @@
+"""Checks of the plain values that a request is made of, for the functions at the engine's boundary.
+
+Each hands the value back, or refuses it and says what was expected and what
+came. It knows no model: what depends on one is checked where that is at hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+import numpy as np
+
+from engine import errors
+
+#: Larger than any amount that means something here.
+LARGEST = 10**12
+#: Characters of a value that a message repeats.
+_SHOWN = 60
+
+T = TypeVar("T")
+
+
+def is_whole(value: object) -> bool:
+    """Whether `value` is an integer, Python's or numpy's; a bool is none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def amount(value: object, *, what: str, least: int = 0, most: int = LARGEST) -> int:
+    """`value` as an integer within bounds. Raises InvalidPrompt (code "bad_amount") for anything else."""
+    if not is_whole(value) or not least <= value <= most:
+        raise errors.InvalidPrompt(
+            f"{what} as a whole number from {least:,} to {most:,}", got=repr(value)[:_SHOWN],
+            next_step="Change that number.", code="bad_amount", what=what, value=str(value)[:_SHOWN], least=least,
+            most=most,
+        )
+    return int(value)
+
+
+def positive(value: object, *, what: str) -> float:
+    """`value` as a finite number above 0. Raises InvalidPrompt (code "bad_number") for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < math.inf:
+        raise errors.InvalidPrompt(
+            f"{what} as a finite number above 0", got=repr(value)[:_SHOWN], next_step="Change that number.",
+            code="bad_number", what=what, value=str(value)[:_SHOWN],
+        )
+    return float(value)
+
+
+def choice(value: Any, *, what: str, choices: Collection[str]) -> str:
+    """`value`, which is one of `choices`. Raises InvalidPrompt (code "bad_choice") for anything else."""
+    if not isinstance(value, str) or value not in choices:
+        raise errors.InvalidPrompt(
+            f"{what} out of {', '.join(choices)}", got=repr(value)[:_SHOWN], next_step="Choose one of them.",
+            code="bad_choice", what=what, value=str(value)[:_SHOWN], choices=", ".join(choices),
+        )
+    return value
+
+
+def of_type(value: T, type_: type[T]) -> T:
+    """`value`, which is a `type_`. Raises InvalidPrompt (code "bad_type") for anything else."""
+    if not isinstance(value, type_):
+        raise errors.InvalidPrompt(
+            f"a {type_.__name__}", got=f"{type(value).__name__} {repr(value)[:_SHOWN]}",
+            next_step=f"Pass an engine.{type_.__name__}.", code="bad_type", wanted=type_.__name__,
+            found=type(value).__name__,
+        )
+    return value
