@@ -26,6 +26,7 @@ import torch
 from engine import attention, budget, catalogue, errors, limits, loading, pooled, run, source, text, tracing
 from engine.attention import Call
 from engine.capture import Captured, Checks, Key, Recorder, Reducer
+from engine.checks import amount, of_type
 from engine.evidence.asking import EvidenceMethods
 from engine.model_cache import ModelCache
 from engine.probe import probe
@@ -94,9 +95,10 @@ class LocalEngine(EvidenceMethods):
         """Begin a trace, or join the one under way for the same prompt; returns at once.
 
         Raises:
-            InvalidPrompt: what can be told without the model (name, empty or overlong text).
+            InvalidPrompt: what can be told without the model (no Prompt, name, empty or overlong text).
             Busy: the model's queue is full.
         """
+        of_type(prompt, Prompt)
         text.prepare(prompt.text, limit=self.limits.text_characters, what="text")
         if prompt.target is not None:
             text.prepare(prompt.target, limit=self.limits.text_characters, what="target")
@@ -178,11 +180,12 @@ class LocalEngine(EvidenceMethods):
             rows, columns: a region [start, end) of query and key positions; default everything.
 
         Raises:
-            InvalidPrompt: an empty region, or one outside of the pattern.
+            InvalidPrompt: a size below 1, an empty region, or one outside of the pattern.
         """
+        amount(size, what="size", least=1)
         call = self._call(prompt, head)
-        q0, q1 = _region(rows, call.q_len, "rows")
-        k0, k1 = _region(columns, call.k_len, "columns")
+        q0, q1 = pooled.region(rows, call.q_len, what="rows")
+        k0, k1 = pooled.region(columns, call.k_len, what="columns")
         pooler, seen = (pooled.Pooler(1, q1 - q0, k1 - k0, size=size) for _ in range(2))
         step = max(1, attention.TILE_BYTES // (4 * call.k_len))
         for start in range(q0, q1, step):
@@ -249,6 +252,7 @@ class LocalEngine(EvidenceMethods):
         return self.start(prompt).future.result()
 
     def _call(self, prompt: Prompt, head: Head) -> Call:
+        of_type(head, Head)
         captured = self._find(prompt)
         n_layers, n_heads = captured.trace.layers_heads(head.stream)
         if not (0 <= head.layer < n_layers and 0 <= head.head < n_heads):
@@ -370,16 +374,6 @@ def _pass(live: Live, arguments: dict[str, torch.Tensor],
         logits = run.forward(live, arguments)
     recorder.check()
     return logits
-
-
-def _region(bounds: tuple[int, int] | None, length: int, what: str) -> tuple[int, int]:
-    start, end = bounds if bounds is not None else (0, length)
-    if not 0 <= start < end <= length:
-        raise errors.InvalidPrompt(
-            f"a region of {what} within 0…{length}", got=f"{start}…{end}", next_step="Choose a region inside.",
-            code="bad_region", start=start, end=end, length=length,
-        )
-    return start, end
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from engine import checks, errors
+
 
 def edges(length: int, size: int) -> np.ndarray:
     """Block edges over an axis: at most `size` blocks that differ in length by one at most, longer ones first.
@@ -33,6 +35,24 @@ def edges(length: int, size: int) -> np.ndarray:
     short, longer = divmod(length, blocks)
     at = np.arange(blocks + 1)
     return at * short + np.minimum(at, longer)
+
+
+def region(bounds: tuple[int, int] | None, length: int, *, what: str) -> tuple[int, int]:
+    """The positions [start, end) of an axis of `length`; None means all of it.
+
+    Raises:
+        InvalidPrompt: no such pair of whole numbers, an empty region, or one outside (code "bad_region").
+    """
+    if bounds is None:
+        return 0, length
+    pair = tuple(bounds) if isinstance(bounds, tuple | list) else ()
+    if len(pair) != 2 or not all(map(checks.is_whole, pair)) or not 0 <= pair[0] < pair[1] <= length:
+        shown = "…".join(map(str, pair)) if len(pair) == 2 else repr(bounds)[:60]
+        raise errors.InvalidPrompt(
+            f"a region (start, end) of {what} within 0…{length}", got=shown, next_step="Choose a region inside.",
+            code="bad_region", region=shown, length=length,
+        )
+    return int(pair[0]), int(pair[1])
 
 
 class Pooler:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from engine import errors
+from engine import checks, errors
 
 Stream = Literal["encoder", "decoder", "cross"]
 STREAMS: tuple[Stream, ...] = ("encoder", "decoder", "cross")
@@ -38,7 +38,11 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Head:
-    """One attention head: its stream, layer and index, zero-based."""
+    """One attention head: its stream, layer and index, zero-based. Which ones there are, the model knows.
+
+    Raises:
+        InvalidPrompt: no such stream (code "unknown_stream"), or no whole numbers (code "bad_amount").
+    """
 
     stream: Stream
     layer: int
@@ -50,6 +54,9 @@ class Head:
                 f"a stream out of {', '.join(STREAMS)}", got=repr(self.stream),
                 next_step="Choose one of the trace's streams.", code="unknown_stream", stream=str(self.stream),
             )
+        for name in ("layer", "head"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, int(value) if checks.is_whole(value) else checks.amount(value, what=name))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
 
-from engine import catalogue, errors
+from engine import catalogue, checks, errors
 from engine.emergence_types import Emergence
 from engine.evidence.emergence import emergence
 from engine.evidence.gather import Asked, gather
@@ -82,14 +82,14 @@ class EvidenceMethods:
             on_progress: called in the model's worker with Progress of the stage "snapshots" (snapshots) and "done".
 
         Raises:
-            InvalidPrompt: a model without snapshots.
+            InvalidPrompt: no Evidence, or of a model without snapshots.
             EngineError: as for `trace`.
         """
         return self.start_emergence(evidence, on_progress=on_progress).result()
 
     def start_emergence(self, evidence: Evidence, *, on_progress: Report | None = None) -> Future[Emergence]:
         """As `emergence`, but returns once the prompt's own run is done: the rest is the future's."""
-        model, report = evidence.prompt.model, on_progress or _silent
+        model, report = checks.of_type(evidence, Evidence).prompt.model, on_progress or _silent
         if not self.has_snapshots(model):
             raise errors.InvalidPrompt(
                 "a model with snapshots of its training", got=f"{model}, which has none",

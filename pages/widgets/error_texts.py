@@ -8,7 +8,7 @@ sources: every code has an entry, and an entry names only values that are there.
 from __future__ import annotations
 
 from engine import errors
-from pages.widgets import evidence_errors
+from pages.widgets import check_errors, evidence_errors
 from pages.widgets.texts import N_, Texts, placeholders
 
 __all__ = ["BY_CODE", "N_", "NOTES", "Texts", "VALUES", "heading", "placeholders"]
@@ -46,26 +46,6 @@ BY_CODE: dict[str, Texts] = {
         N_("a layer from 0 and a head from 0, below {n_layers} and {n_heads}"),
         N_("layer {layer}, head {head}"),
         N_("Choose one of the model's heads."),
-    ),
-    "bad_amount": Texts(
-        N_("{what}: a whole number from {least} to {most}"),
-        N_("{value}"),
-        N_("Change that number."),
-    ),
-    "bad_choice": Texts(
-        N_("{what}: one of {choices}"),
-        N_("{value}"),
-        N_("Choose one of them."),
-    ),
-    "bad_number": Texts(
-        N_("{what}: a finite number above 0"),
-        N_("{value}"),
-        N_("Change that number."),
-    ),
-    "bad_type": Texts(
-        N_("a request with a {wanted} in it"),
-        N_("{found}"),
-        N_("Ask again from the page's own inputs."),
     ),
     "book_empty": Texts(
         N_("a text file with words in it"),
@@ -111,11 +91,6 @@ BY_CODE: dict[str, Texts] = {
         N_("at most {limit} tokens for a backward pass"),
         N_("{length}"),
         N_("Shorten the text."),
-    ),
-    "bad_region": Texts(
-        N_("a region within 0 to {length}"),
-        N_("{start} to {end}"),
-        N_("Choose a region inside."),
     ),
     "too_long_for_grid": Texts(
         N_("at most {limit} tokens for all maps at once"),
@@ -392,7 +367,7 @@ BY_CODE: dict[str, Texts] = {
         N_("{order}"),
         N_("Choose one of the orders on the page."),
     ),
-} | evidence_errors.BY_CODE
+} | check_errors.BY_CODE | evidence_errors.BY_CODE
 
 #: Words that errors carry as values, by the name of the value; any other value is shown as it is.
 VALUES: dict[str, dict[str, str]] = {

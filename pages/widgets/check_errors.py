@@ -1,0 +1,33 @@
+"""Errors over values that nobody can ask for as texts of the interface, by their codes; a part of `error_texts`."""
+
+from __future__ import annotations
+
+from pages.widgets.texts import N_, Texts
+
+BY_CODE: dict[str, Texts] = {
+    "bad_amount": Texts(
+        N_("{what}: a whole number from {least} to {most}"),
+        N_("{value}"),
+        N_("Change that number."),
+    ),
+    "bad_choice": Texts(
+        N_("{what}: one of {choices}"),
+        N_("{value}"),
+        N_("Choose one of them."),
+    ),
+    "bad_number": Texts(
+        N_("{what}: a finite number above 0"),
+        N_("{value}"),
+        N_("Change that number."),
+    ),
+    "bad_type": Texts(
+        N_("a request with a {wanted} in it"),
+        N_("{found}"),
+        N_("Ask again from the page's own inputs."),
+    ),
+    "bad_region": Texts(
+        N_("a region within 0 to {length}"),
+        N_("{region}"),
+        N_("Choose a region inside."),
+    ),
+}
