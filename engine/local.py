@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from engine import attention, budget, catalogue, errors, limits, loading, pooled, run, source, text, tracing
+from engine import attention, budget, catalogue, errors, limits, loading, memory, pooled, run, source, text, tracing
 from engine.attention import Call
 from engine.capture import Captured, Checks, Key, Recorder, Reducer
 from engine.checks import amount, of_type
@@ -57,11 +57,14 @@ class LocalEngine(EvidenceMethods):
         folder: the models folder; default `catalogue.models_folder()`.
         device: "cpu", "cuda" or "cuda:0"; default cuda when there is one, else cpu.
         bounds: what one request may ask for.
+
+    Raises:
+        InvalidPrompt: a device that torch does not have here (code "no_such_device").
     """
 
     def __init__(self, *, assets: Path = catalogue.EMBEDDED, folder: Path | None = None, device: str | None = None,
                  bounds: limits.Limits = limits.DEFAULT) -> None:
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = memory.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.limits = bounds
         self._assets = Path(assets)
         self._folder = Path(folder) if folder is not None else catalogue.models_folder()

@@ -1,6 +1,6 @@
 """How many bytes a device still has.
 
-It measures, it does not decide: what a run may take of the free bytes is
+It also says whether there is such a device. It measures, it does not decide: what a run may take of the free bytes is
 `engine.limits.Limits.memory_headroom`, and what a run needs is predicted by
 whoever runs it. It knows nothing of models.
 """
@@ -10,10 +10,36 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from engine import errors
+
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP_V2 = Path("/sys/fs/cgroup")
 _CGROUP_V1 = Path("/sys/fs/cgroup/memory")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
+
+
+def device(name: str) -> str:
+    """`name` as torch writes it, of a device that can be computed on here.
+
+    Raises:
+        InvalidPrompt: torch knows no such device, or this machine has none (code "no_such_device").
+    """
+    import torch
+
+    try:
+        found = torch.device(name)
+        if found.type == "cuda":  # by number: an allocation would start CUDA, and take its memory
+            there = torch.cuda.is_available() and (found.index or 0) < torch.cuda.device_count()
+        else:
+            there = found.type != "meta" and torch.empty(0, device=found) is not None
+    except (RuntimeError, TypeError, NotImplementedError, AssertionError):
+        there = False
+    if not there:
+        raise errors.InvalidPrompt(
+            "a device that torch can compute on here, such as cpu, cuda or cuda:0", got=repr(name)[:60],
+            next_step="Choose cpu, or leave the device out.", code="no_such_device", device=str(name)[:60],
+        )
+    return str(found)
 
 
 def free_bytes(device: str) -> int:

@@ -30,4 +30,9 @@ BY_CODE: dict[str, Texts] = {
         N_("{region}"),
         N_("Choose a region inside."),
     ),
+    "no_such_device": Texts(
+        N_("a device that torch can compute on here, such as cpu, cuda or cuda:0"),
+        N_("{device}"),
+        N_("Choose cpu, or leave the device out."),
+    ),
 }

@@ -64,6 +64,17 @@ def test_a_region_counted_by_numpy_is_the_same_region(engine):
     np.testing.assert_array_equal(ours.q_edges, numpys.q_edges)
 
 
+@pytest.mark.parametrize("name", ["foo", "meta", "cuda:9999", "cpu,cuda", 1.5])
+def test_a_device_that_is_not_there_is_refused_at_once(name):
+    with pytest.raises(errors.InvalidPrompt) as caught:
+        LocalEngine(device=name)
+    assert caught.value.code == "no_such_device" and str(name) in str(caught.value)
+
+
+def test_a_device_that_is_there_is_taken():
+    assert LocalEngine(device="cpu").device == "cpu"
+
+
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "1", None, True])
 def test_a_positive_number_is_finite_and_above_zero(value):
     with pytest.raises(errors.InvalidPrompt) as caught:
