@@ -17,6 +17,7 @@ in English; the pages translate by `code` and format with `numbers`.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ class EngineError(Exception):
         self.next_step = next_step
         self.code = code
         self.numbers = numbers
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are made as this one was: Exception's own way would hand over the message alone."""
+        build = partial(type(self), got=self.got, next_step=self.next_step, code=self.code, **self.numbers)
+        return build, (self.expected,), self.__dict__
 
 
 class InvalidPrompt(EngineError):

@@ -1,6 +1,9 @@
-"""What is no request at all is refused as an EngineError."""
+"""What is no request at all is refused as an EngineError, and an EngineError survives being copied."""
 
 from __future__ import annotations
+
+import copy
+from multiprocessing import Pipe
 
 import numpy as np
 import pytest
@@ -73,6 +76,23 @@ def test_a_device_that_is_not_there_is_refused_at_once(name):
 
 def test_a_device_that_is_there_is_taken():
     assert LocalEngine(device="cpu").device == "cpu"
+
+
+def piped(error):
+    """As another process would get it."""
+    here, there = Pipe()
+    with here, there:
+        here.send(error)
+        return there.recv()
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, piped])
+def test_an_error_survives_being_copied(copied):
+    error = errors.TextTooLong("a", got="b", next_step="c", code="too_many_tokens", limit=3, length=np.int64(4))
+    error.add_note("d")
+    other = copied(error)
+    assert type(other) is errors.TextTooLong and str(other) == str(error) == "Expected a; got b. c"
+    assert vars(other) == vars(error) and other.numbers == {"limit": 3, "length": 4} and other.__notes__ == ["d"]
 
 
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "1", None, True])
