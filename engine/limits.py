@@ -15,6 +15,8 @@ class Limits:
 
     Attributes:
         text_characters: longest text or target accepted, in characters; checked before tokenising.
+        word_characters: longest contrast, and longest replacement, accepted as evidence's other words, in characters.
+        replacements: most words that evidence puts in B's place by request; each is some runs of its own.
         tokens: longest sequence of any stream, in tokens (the model's own n_ctx may be shorter).
         new_tokens_decoder: tokens a decoder-only model continues the text by.
         new_tokens_target: tokens an encoder–decoder may write.
@@ -32,6 +34,8 @@ class Limits:
     """
 
     text_characters: int = 8_000
+    word_characters: int = 200
+    replacements: int = 32
     tokens: int = 4_096
     new_tokens_decoder: int = 24
     new_tokens_target: int = 96

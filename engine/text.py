@@ -23,7 +23,7 @@ from engine.glyphs import is_invisible, is_latin_letter, visible
 from engine.types import Token
 from engine.words import runs
 
-__all__ = ["Tokenised", "decode_tokens", "prepare", "tokenise", "tokenise_target", "visible"]
+__all__ = ["Tokenised", "decode_tokens", "legible", "prepare", "tokenise", "tokenise_target", "visible"]
 
 _REPLACEMENT = "\ufffd"
 _SPACE = "␣"
@@ -54,8 +54,8 @@ class Tokenised:
     notes: tuple[str, ...]
 
 
-def prepare(raw: str, *, limit: int, what: str) -> tuple[str, tuple[str, ...]]:
-    """The text as it will be tokenised, with notes on what the person should know.
+def legible(raw: str, *, limit: int, what: str) -> str:
+    """The text as it will be tokenised, blank or not.
 
     Only lone surrogates, which no tokenizer can read, are replaced (by U+FFFD);
     everything else stays as typed.
@@ -63,13 +63,10 @@ def prepare(raw: str, *, limit: int, what: str) -> tuple[str, tuple[str, ...]]:
     Args:
         raw: what the person typed.
         limit: most characters allowed.
-        what: name of the text for messages: "text" or "target".
-
-    Returns:
-        The text and codes out of "surrogates_replaced", "invisible_characters".
+        what: name of the text for messages: "text", "target", "contrast" or "replacement".
 
     Raises:
-        InvalidPrompt: not a string (code "not_text"), or nothing but blanks (code "empty_text").
+        InvalidPrompt: not a string (code "not_text").
         TextTooLong: more than `limit` characters (code "too_many_characters").
     """
     if not isinstance(raw, str):
@@ -81,7 +78,23 @@ def prepare(raw: str, *, limit: int, what: str) -> tuple[str, tuple[str, ...]]:
             f"at most {limit:,} characters of {what}", got=f"{len(raw):,}", next_step="Shorten it, or show a part.",
             code="too_many_characters", limit=limit, length=len(raw), what=what,
         )
-    text = "".join(_REPLACEMENT if "\ud800" <= char <= "\udfff" else char for char in raw)
+    return "".join(_REPLACEMENT if "\ud800" <= char <= "\udfff" else char for char in raw)
+
+
+def prepare(raw: str, *, limit: int, what: str) -> tuple[str, tuple[str, ...]]:
+    """The text as `legible` gives it, if anything is in it, with notes on what the person should know.
+
+    Args:
+        raw, limit, what: as `legible`.
+
+    Returns:
+        The text and codes out of "surrogates_replaced", "invisible_characters".
+
+    Raises:
+        InvalidPrompt: nothing but blanks (code "empty_text"), and as `legible`.
+        TextTooLong: as `legible`.
+    """
+    text = legible(raw, limit=limit, what=what)
     if all(char.isspace() or is_invisible(char) for char in text):
         raise errors.InvalidPrompt(
             f"some {what}", got="nothing but blanks" if text else "nothing", next_step="Type a sentence.",

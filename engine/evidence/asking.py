@@ -11,12 +11,13 @@ from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
 
-from engine import catalogue, checks, errors
+from engine import catalogue, checks, errors, text
 from engine.emergence_types import Emergence
 from engine.evidence.emergence import emergence
 from engine.evidence.gather import Asked, gather
 from engine.evidence.reference import References, cache_folder
 from engine.evidence_types import Evidence, Reference
+from engine.limits import Limits
 from engine.types import Progress, Prompt
 
 Report = Callable[[Progress], None]
@@ -26,6 +27,7 @@ class EvidenceMethods:
     """What `LocalEngine` can be asked about two words."""
 
     _assets: Path
+    limits: Limits
 
     def evidence(self, prompt: Prompt, query: Reference, key: Reference, *, contrast: str | None = None,
                  query_in: str = "source", output_word: Reference | None = None,
@@ -39,13 +41,14 @@ class EvidenceMethods:
             contrast: a word in the measured word's place against which margins are measured, e.g. "Apple".
             query_in: "source" or "output": where A stands.
             output_word: the word of an encoder–decoder's output that stands for A; None: found.
-            replacements: words for B's place; None: suggested; (): only the random ones of the baseline.
+            replacements: words for B's place, of which repeated ones count once; None: suggested; (): only the random
+                ones of the baseline.
             on_progress: called in the model's worker with Progress of the stages "loading" and "probing" (first use),
                 "reference" (once a model: sentences), "cutting" (edited runs), "replacing" and "done".
 
         Raises:
             InvalidPrompt: a word is absent, ill named or out of A's sight; a contrast or a replacement that cannot be.
-            TextTooLong: more tokens than can each be cut.
+            TextTooLong: more tokens than can each be cut, also with a replacement or a contrast in the sentence.
             EngineError: as for `trace`.
         """
         return self.start_evidence(
@@ -59,9 +62,10 @@ class EvidenceMethods:
                        on_progress: Report | None = None) -> Future[Evidence]:
         """As `evidence`, but returns once the prompt's own run is done: the rest is the future's."""
         report = on_progress or _silent
+        asked = Asked(query=query, key=key, query_in=query_in, output_word=output_word,
+                      contrast=None if contrast is None else self._word(contrast, "contrast"),
+                      replacements=None if replacements is None else self._words(replacements))
         trace = self.trace(prompt)
-        asked = Asked(query=query, key=key, query_in=query_in, contrast=contrast, output_word=output_word,
-                      replacements=None if replacements is None else tuple(replacements))
         return self.submit(
             prompt.model, report=report, job=lambda live: gather(
                 live, trace, asked, references=self._references, report=report, limits=self.limits),
@@ -98,6 +102,24 @@ class EvidenceMethods:
         trace = self.trace(evidence.prompt)
         return self.submit(model, report=report, job=lambda live: emergence(
             live, trace, evidence, folder=self._assets / model, report=report, limits=self.limits))
+
+    def _words(self, replacements: Sequence[str]) -> tuple[str, ...]:
+        if isinstance(replacements, str) or not isinstance(replacements, Sequence):
+            raise errors.InvalidPrompt(
+                "replacements as a list of words", got=type(replacements).__name__,
+                next_step="Put a single word into a list of its own.", code="not_words",
+                found=type(replacements).__name__,
+            )
+        if len(replacements) > self.limits.replacements:
+            raise errors.InvalidPrompt(
+                f"at most {self.limits.replacements} words for B's place", got=f"{len(replacements):,}",
+                next_step="Choose fewer words.", code="too_many_replacements", limit=self.limits.replacements,
+                count=len(replacements),
+            )
+        return tuple(dict.fromkeys(self._word(word, "replacement") for word in replacements))
+
+    def _word(self, word: str, what: str) -> str:
+        return text.legible(word, limit=self.limits.word_characters, what=what).strip()
 
     @cached_property
     def _references(self) -> References:

@@ -16,7 +16,7 @@ import numpy as np
 from engine import edits, errors, text
 from engine.edits import Cut, Item, Observer, Patch, Read
 from engine.evidence import places
-from engine.evidence.question import Question, Target
+from engine.evidence.question import Question, Target, most_tokens
 from engine.evidence.swaps import Swap
 from engine.limits import Limits
 from engine.run import Live
@@ -74,13 +74,15 @@ class Bench:
         limits: carries the memory headroom.
 
     Raises:
-        InvalidPrompt: the contrast is empty, is the target, or has no tokens.
+        InvalidPrompt: as `contrast_ids`.
+        TextTooLong: the contrast has more tokens than fit behind what precedes it.
     """
 
     def __init__(self, live: Live, question: Question, target: Target, *, contrast: str | None,
                  limits: Limits) -> None:
         self._live, self._question, self._target, self._limits = live, question, target, limits
         self._contrast = None if contrast is None else contrast_ids(live, question, target, contrast)
+        self.frames()  # refuses, before anything is run, a contrast that does not fit
 
     def frames(self, swap: Swap | None = None) -> tuple[Frame, ...]:
         """The main frame, and the side frame of a contrast of several tokens."""
@@ -146,6 +148,12 @@ class Bench:
                 source = source[:first + 1] + contrast[:-1]
             else:
                 consumed = consumed[:first + 1] + contrast[:-1]
+            if (length := first + len(contrast)) > (limit := most_tokens(self._live)):
+                raise errors.TextTooLong(
+                    f"a contrast that leaves the sequence within {limit} tokens", got=f"one that makes it {length}",
+                    next_step="Choose a shorter word, or shorten the sentence.", code="contrast_too_long", limit=limit,
+                    length=length,
+                )
             rows = tuple(range(first, first + len(contrast)))
             reads = {"target": None, "contrast": Read(rows, contrast)}
         if question.query.side == "output":

@@ -110,6 +110,12 @@ def ask(live: Live, trace: Trace, *, query: Reference, key: Reference, query_in:
     return question
 
 
+def most_tokens(live: Live) -> int:
+    """The longest sequence that an edited run may read; what a decoder-only model writes last is never read."""
+    bound = budget.n_ctx(live.model.config)
+    return min(LONGEST, bound - (live.family == "decoder-only")) if bound else LONGEST
+
+
 @dataclass(frozen=True)
 class TextWord:
     """A word of the text that can be cut: its characters, its part in the question, its key columns."""

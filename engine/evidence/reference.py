@@ -28,7 +28,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from engine import attention, edits, run, summaries, text
+from engine import attention, budget, edits, errors, run, summaries, text
 from engine.evidence import corpus as corpora
 from engine.evidence.corpus import Corpus
 from engine.limits import Limits
@@ -228,7 +228,11 @@ class References:
 
 def measure(live: Live, stream: Stream, tokenised: Sequence[text.Tokenised], *, report: Report,
             limits: Limits) -> Reference:
-    """Run the sentences and keep their patterns of `stream`."""
+    """Run the sentences and keep their patterns of `stream`.
+
+    Raises:
+        ModelRefused: none of them fits into the model's context (code "context_too_short").
+    """
     n_layers, n_heads = shape = live.plan.shape[live.plan.streams.index(stream)]
     chosen = _affordable(live, tokenised, n_layers * n_heads)
     report(Progress("reference", 0, len(chosen)))
@@ -265,7 +269,14 @@ def measure(live: Live, stream: Stream, tokenised: Sequence[text.Tokenised], *, 
 
 
 def _affordable(live: Live, tokenised: Sequence[text.Tokenised], n_heads: int) -> list[text.Tokenised]:
-    """As many sentences as the bounds allow, evenly taken."""
+    """As many sentences as the bounds allow, evenly taken of those that the model's context holds."""
+    bound = budget.n_ctx(live.model.config)
+    tokenised = [each for each in tokenised if not bound or len(each.ids) <= bound]
+    if not tokenised:
+        raise errors.ModelRefused(
+            "a model whose context holds a reference sentence", got=f"{live.name} with {bound} tokens",
+            next_step="Choose a model with a longer context.", code="context_too_short", model=live.name, limit=bound,
+        )
     longest = max(len(each.ids) for each in tokenised)
     most = max(1, REFERENCE_BYTES // (2 * n_heads * longest * (longest + 8)))
     if live.family == "encoder-only":

@@ -20,7 +20,7 @@ import torch
 from engine import errors, text
 from engine.evidence import places
 from engine.evidence.corpus import Corpus
-from engine.evidence.question import Question
+from engine.evidence.question import Question, most_tokens
 from engine.run import Live
 
 #: How many suggestions of each kind.
@@ -58,6 +58,7 @@ def swaps(live: Live, question: Question, corpus: Corpus, *, chosen: Sequence[st
 
     Raises:
         InvalidPrompt: a chosen word is empty, B itself, or melts into A's tokens.
+        TextTooLong: the sentence with a chosen word in it is longer than the model or evidence can take.
     """
     found = [_chosen(live, question, word) for word in chosen or ()]
     vocabulary = _vocabulary(question, corpus)
@@ -99,6 +100,13 @@ def _chosen(live: Live, question: Question, word: str) -> Swap:
             next_step="Choose a different word.", code="bad_replacement", word=word,
         )
     found = swap(live, question, word, "chosen")
+    length = 0 if found is None else len(found.ids) + len(question.source) - len(question.tokens)
+    if length > (limit := most_tokens(live)):
+        raise errors.TextTooLong(
+            f"a word in the place of {question.key.text!r} with which the sentence stays within {limit} tokens",
+            got=f"{word!r}, with which it takes {length}", next_step="Choose a shorter word, or shorten the sentence.",
+            code="replacement_too_long", word=word, limit=limit, length=length,
+        )
     if found is None:
         raise errors.InvalidPrompt(
             f"a word that leaves {question.query.text!r} a word of its own", got=f"{word!r}, which melts into it",

@@ -371,7 +371,8 @@ BY_CODE: dict[str, Texts] = {
 
 #: Words that errors carry as values, by the name of the value; any other value is shown as it is.
 VALUES: dict[str, dict[str, str]] = {
-    "what": {"text": N_("text"), "target": N_("target text"), "n_tokens": N_("tokens"), "n_steps": N_("steps")},
+    "what": {"text": N_("text"), "target": N_("target text"), "contrast": N_("the contrast"),
+             "replacement": N_("a word in B's place"), "n_tokens": N_("tokens"), "n_steps": N_("steps")},
     "stream": {"encoder": N_("encoder"), "decoder": N_("decoder"), "cross": N_("cross")},
 } | evidence_errors.VALUES
 

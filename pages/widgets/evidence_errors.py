@@ -90,6 +90,16 @@ BY_CODE: dict[str, Texts] = {
         N_("{word}, which has {length}"),
         N_("Type a different word, or none."),
     ),
+    "context_too_short": Texts(
+        N_("a model whose context holds a reference sentence"),
+        N_("{model} with {limit} tokens"),
+        N_("Choose a model with a longer context."),
+    ),
+    "contrast_too_long": Texts(
+        N_("a contrast that leaves the sequence within {limit} tokens"),
+        N_("one that makes it {length}"),
+        N_("Type a shorter word, or shorten the sentence."),
+    ),
     "contrast_unwritable": Texts(
         N_("a contrast that the model can write"),
         N_("{word}, for which it has no tokens"),
@@ -99,6 +109,21 @@ BY_CODE: dict[str, Texts] = {
         N_("another word in B's place"),
         N_("{word}"),
         N_("Type a different word."),
+    ),
+    "replacement_too_long": Texts(
+        N_("a word in B's place with which the sentence stays within {limit} tokens"),
+        N_("{word}, with which it takes {length}"),
+        N_("Type a shorter word, or shorten the sentence."),
+    ),
+    "too_many_replacements": Texts(
+        N_("at most {limit} words to put in B's place"),
+        N_("{count}"),
+        N_("Type fewer words."),
+    ),
+    "not_words": Texts(
+        N_("a list of words to put in B's place"),
+        N_("{found}"),
+        N_("Type words, with commas between."),
     ),
     "no_snapshots": Texts(
         N_("a model with snapshots of its training"),

@@ -14,6 +14,7 @@ import streamlit as st
 
 from engine import ModelCard, Prompt, StreamTokens, Trace
 from engine.evidence_types import Reference
+from engine.limits import DEFAULT
 from pages.widgets import evidence_questions, model_box, prompt_box, sentences
 from pages.widgets.evidence_questions import Ready
 from pages.widgets.keeping import keep
@@ -30,6 +31,8 @@ PERMALINK = (
 _SPAN = re.compile(r"(\d{1,6})-(\d{1,6})")
 #: Commas and semicolons, the full-width ones and the enumeration comma too.
 _BETWEEN = re.compile(r"[,;\uff0c\u3001\uff1b]")
+#: Longest list of words for B's place that the field takes; how many they may be, the engine says.
+_INSTEAD_CHARACTERS = 400
 
 
 @dataclass(frozen=True)
@@ -212,11 +215,12 @@ def _fields(has_output: bool, _: Translate) -> None:
                 disabled=state["query_in"] == "output")
     contrast.text_input(
         _("Contrast (optional)"), key="contrast", persist_state="session", placeholder=_("such as Apple"),
+        max_chars=DEFAULT.word_characters,
         help=_("Another word in the output word's place. Every effect is then also given on the margin between the "
                "two, which is cleaner than one probability."))
     instead.text_input(
         _("Put in B's place (optional)"), key="instead", placeholder=_("words, with commas between"),
-        persist_state="session",
+        persist_state="session", max_chars=_INSTEAD_CHARACTERS,
         help=_("Words to replace B with. Empty: words close to B in the model's own embeddings."))
 
 
