@@ -77,6 +77,14 @@ def is_invisible(char: str) -> bool:
     return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") or ord(char) in _BLANK_LETTERS
 
 
+def is_blank(char: str) -> bool:
+    """Whether `char` leaves nothing to see: white space, and controls, formats and separators.
+
+    What is private, unassigned or half a character has no picture of its own, but is shown as something.
+    """
+    return char.isspace() or unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp") or ord(char) in _BLANK_LETTERS
+
+
 def visible(text: str) -> str:
     """`text` with nothing hidden in it, safe to stand inside a line of other text.
 

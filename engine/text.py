@@ -19,7 +19,7 @@ import tokenizers
 
 from engine import errors
 from engine.backends import Backend, as_target, backend_of
-from engine.glyphs import is_invisible, is_latin_letter, visible
+from engine.glyphs import is_blank, is_invisible, is_latin_letter, visible
 from engine.types import Token
 from engine.words import runs
 
@@ -95,7 +95,7 @@ def prepare(raw: str, *, limit: int, what: str) -> tuple[str, tuple[str, ...]]:
         TextTooLong: as `legible`.
     """
     text = legible(raw, limit=limit, what=what)
-    if all(char.isspace() or is_invisible(char) for char in text):
+    if all(map(is_blank, text)):
         raise errors.InvalidPrompt(
             f"some {what}", got="nothing but blanks" if text else "nothing", next_step="Type a sentence.",
             code="empty_text", what=what,

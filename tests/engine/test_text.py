@@ -113,6 +113,13 @@ def test_prepare_refuses_blank_text(typed):
     assert caught.value.code == "empty_text"
 
 
+@pytest.mark.parametrize("typed", ["\ue000", "\U0010ffff", "\ufffe", "\u0378", "\ud800", " \ue000 "])
+def test_prepare_takes_what_is_shown_though_it_has_no_picture(typed):
+    prepared, notes = text.prepare(typed, limit=10, what="text")
+    assert prepared == typed.replace("\ud800", "\ufffd") and len(notes) == 1
+    assert text.visible(prepared).strip()
+
+
 @pytest.mark.parametrize("typed", [None, 3, b"bytes", ["a"]])
 def test_prepare_refuses_what_is_not_text(typed):
     with pytest.raises(errors.InvalidPrompt) as caught:
