@@ -79,6 +79,25 @@ def backend_of(tokenizer) -> Backend:
 
 
 @contextmanager
+def refusing() -> Iterator[None]:
+    """Inside, a text that the tokenizers library cannot encode is its tokenizer's fault: any text has an encoding.
+
+    Raises:
+        ModelRefused: code "tokenizer_unreadable".
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error) is not Exception:  # what the library raises, such as over an unknown token that it lacks
+            raise
+        raise errors.ModelRefused(
+            "a tokenizer that can read this text", got=errors.first_line(error),
+            next_step="Put the model's own tokenizer.json into its folder.", code="tokenizer_unreadable",
+            detail=errors.first_line(error),
+        ) from error
+
+
+@contextmanager
 def as_target(tokenizer) -> Iterator[None]:
     """Switches a multilingual tokenizer to the language it writes, and back to just what it was, come what may."""
     if not hasattr(tokenizer, "_switch_to_target_mode"):

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from engine import budget, errors, kv_flops, run
-from engine.backends import backend_of
+from engine.backends import backend_of, refusing
 from engine.kv_config import shape_of
 from engine.kv_measure import cache_bytes_of, empty_cache
 from engine.kv_shape import KVShape, layer_bytes
@@ -131,7 +131,8 @@ def count_tokens(live: Live, text: str) -> int:
         )
     backend = backend_of(live.tokenizer).as_text
     lines = text.splitlines(keepends=True)
-    return sum(len(encoding.ids) for encoding in backend.encode_batch(lines, add_special_tokens=False))
+    with refusing():
+        return sum(len(encoding.ids) for encoding in backend.encode_batch(lines, add_special_tokens=False))
 
 
 def grow(live: Live, text: str, *, n_steps: int, limits: Limits,

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import tokenizers
 
 from engine import errors
-from engine.backends import Backend, as_target, backend_of
+from engine.backends import Backend, as_target, backend_of, refusing
 from engine.glyphs import is_blank, is_invisible, is_latin_letter, visible
 from engine.types import Token
 from engine.words import runs
@@ -131,7 +131,7 @@ def tokenise(tokenizer, text: str) -> Tokenised:
         text: from `prepare`.
 
     Raises:
-        ModelRefused: the tokenizer isn't a fast one (code "slow_tokenizer").
+        ModelRefused: the tokenizer isn't a fast one (code "slow_tokenizer"), or fails (code "tokenizer_unreadable").
     """
     backend = backend_of(tokenizer)
     mask = tokenizer.mask_token
@@ -139,9 +139,11 @@ def tokenise(tokenizer, text: str) -> Tokenised:
     if mask is not None and mask in literals and not any(
         literal in text.replace(mask, "\n") for literal in backend.specials
     ):
-        encoding, notes = backend.with_specials.encode(text), ()
+        reader, notes = backend.with_specials, ()
     else:
-        encoding, notes = backend.as_text.encode(text), ("special_tokens_as_text",) if literals else ()
+        reader, notes = backend.as_text, ("special_tokens_as_text",) if literals else ()
+    with refusing():
+        encoding = reader.encode(text)
     pieces = [
         _Piece(id_, raw, None if added else span, bool(added))
         for id_, raw, span, added in zip(
@@ -175,7 +177,8 @@ def decode_tokens(tokenizer, ids: Sequence[int], *, output: str) -> tuple[Token,
     written = [at for at, id_ in enumerate(ids) if id_ not in backend.special_ids]
     spans: list[tuple[int, int] | None] = [None] * len(ids)
     if output:
-        again = backend.as_text.encode(output, add_special_tokens=False)
+        with refusing():
+            again = backend.as_text.encode(output, add_special_tokens=False)
         if again.ids == [ids[at] for at in written]:
             found = list(again.offsets)
         else:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 from multiprocessing import Pipe
 
 import numpy as np
 import pytest
 
 from engine import Head, LocalEngine, Prompt, checks, errors
-from tests.engine import oracle
+from tests.engine import oracle, tiny
 
 TEXT = "the apple every day"
 
@@ -42,6 +43,18 @@ def test_what_is_no_request_is_refused(engine, ask):
     with pytest.raises(errors.InvalidPrompt) as caught:
         ask(engine)
     assert caught.value.code == "bad_type"
+
+
+def test_a_tokenizer_that_cannot_read_a_text_is_refused_with_its_reason(tmp_path):
+    path = tiny.save("gpt2", tmp_path / "spoilt") / "tokenizer.json"
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    fields["model"] |= {"vocab": {"a": 5}, "merges": [], "unk_token": "<none>"}
+    path.write_text(json.dumps(fields), encoding="utf-8")
+    engine = LocalEngine(folder=tmp_path, device="cpu")
+    assert engine.trace(Prompt("spoilt", "aaa")).tokens("decoder").query
+    with pytest.raises(errors.ModelRefused) as caught:
+        engine.trace(Prompt("spoilt", TEXT))
+    assert caught.value.code == "tokenizer_unreadable" and "<none>" in caught.value.got
 
 
 @pytest.mark.parametrize("size", [0, -1, "a", None, 1.5, float("nan"), True])
