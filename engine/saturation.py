@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 
 from engine import errors
+from engine.checks import amount, choice
 
 Distribution = Literal["normal", "uniform", "sign", "laplace"]
 #: What entries of queries and keys are drawn from; all have mean 0 and variance 1.
@@ -30,6 +31,8 @@ DISTRIBUTIONS: tuple[Distribution, ...] = ("normal", "uniform", "sign", "laplace
 KEY_DRAWS = 2**17
 #: Blocks with keys of their own at least: from fewer keys, short of dimensions, the variance would be a guess.
 LEAST_BLOCKS = 4
+#: Scores, or entries of queries or keys, made at once at most: 2 GiB of scores, with and without the division.
+MOST_NUMBERS = 2**27
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     """
     shifted = np.array(scores, dtype=np.float64)
     largest = shifted.max(-1, keepdims=True)
-    with np.errstate(invalid="ignore"):  # −inf − −inf, in a row that sees no key
+    # −inf − −inf, in a row that sees no key; and what lies further below the largest than a float reaches is 0.
+    with np.errstate(invalid="ignore", over="ignore"):
         shifted -= largest
     np.exp(shifted, out=shifted)
     shifted /= shifted.sum(-1, keepdims=True)
@@ -113,17 +117,21 @@ def simulate(d_head: int, k_len: int, n_rows: int = 2000, seed: int = 0, *,
         (unscaled, scaled), each (n_rows, k_len) float64. Unscaled scores have variance d_head, scaled ones 1.
 
     Raises:
-        InvalidPrompt: a size below 1, or an unknown distribution.
+        InvalidPrompt: a size below 1 or a seed below 0 (code "bad_amount"), an unknown distribution (code
+            "bad_choice"), or more than MOST_NUMBERS at once (code "large_simulation").
     """
-    if min(d_head, k_len, n_rows) < 1 or distribution not in DISTRIBUTIONS:
-        raise errors.InvalidPrompt(
-            f"d_head, k_len and n_rows from 1, and a distribution out of {', '.join(DISTRIBUTIONS)}",
-            got=f"{d_head}, {k_len}, {n_rows}, {distribution}", next_step="Choose other values.",
-            code="bad_simulation", d_head=d_head, k_len=k_len, n_rows=n_rows, distribution=str(distribution),
-        )
-    generator = np.random.default_rng(seed)
+    d_head, k_len, n_rows = (amount(size, what=what, least=1) for what, size in (
+        ("d_head", d_head), ("k_len", k_len), ("n_rows", n_rows)))
+    choice(distribution, what="distribution", choices=DISTRIBUTIONS)
+    generator = np.random.default_rng(amount(seed, what="seed"))
     n_blocks = min(n_rows, max(LEAST_BLOCKS, KEY_DRAWS // (k_len * d_head)))
     rows = -(-n_rows // n_blocks)
+    count = n_blocks * max(rows * k_len, k_len * d_head, rows * d_head)
+    if count > MOST_NUMBERS:
+        raise errors.InvalidPrompt(
+            f"at most {MOST_NUMBERS:,} scores, and as many entries of queries and of keys", got=f"{count:,}",
+            next_step="Choose smaller numbers.", code="large_simulation", limit=MOST_NUMBERS, count=count,
+        )
     query = _draw(generator, (n_blocks, rows, d_head), distribution)
     key = _draw(generator, (n_blocks, k_len, d_head), distribution)
     unscaled = (query @ key.transpose(0, 2, 1)).reshape(-1, k_len)[:n_rows].astype(np.float64)

@@ -77,10 +77,10 @@ BY_CODE: dict[str, Texts] = {
         N_("shape {shape}"),
         N_("Choose other values."),
     ),
-    "bad_simulation": Texts(
-        N_("sizes from 1 and a known distribution"),
-        N_("{d_head}, {k_len}, {n_rows}, {distribution}"),
-        N_("Choose other values."),
+    "large_simulation": Texts(
+        N_("at most {limit} random numbers at once"),
+        N_("{count}"),
+        N_("Choose smaller numbers."),
     ),
     "no_loss": Texts(
         N_("a model that gives words a probability, and a text to be right or wrong about"),

@@ -99,6 +99,26 @@ def test_sizes_below_one_are_refused(arguments):
         simulate(*arguments)
 
 
+@pytest.mark.parametrize("arguments", [(4.5, 4), ("a", 3), (4, 4, 2.5), (4, None), (4, 4, 2, -1), (4, 4, 2, "x"),
+                                       (4, 4, 2, 1.5)])
+def test_sizes_and_seeds_are_whole_numbers(arguments):
+    with pytest.raises(errors.InvalidPrompt) as caught:
+        simulate(*arguments)
+    assert caught.value.code == "bad_amount"
+
+
+@pytest.mark.parametrize("sizes", [(1024, 10**7, 10**6), (1, 10**5, 10**5), (10**6, 10**3, 1), (10**6, 1, 10**6)])
+def test_what_would_fill_the_memory_is_refused_with_the_numbers(sizes):
+    with pytest.raises(errors.InvalidPrompt) as caught:
+        simulate(*sizes)
+    assert caught.value.code == "large_simulation" and caught.value.numbers["count"] > caught.value.numbers["limit"]
+
+
+def test_scores_further_apart_than_a_float_reaches_are_frozen():
+    entropy, largest, norm = softmax_stats([1e308, -1e308, 0.0])  # a warning would be an error here
+    assert (entropy, largest, norm) == (0.0, 1.0, 0.0)
+
+
 def test_an_unknown_distribution_is_refused():
     with pytest.raises(errors.InvalidPrompt, match="laplace"):
         simulate(8, 8, distribution="cauchy")
