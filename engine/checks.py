@@ -6,7 +6,7 @@ came. It knows no model: what depends on one is checked where that is at hand.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Collection
 from typing import Any, TypeVar
 
@@ -27,6 +27,12 @@ def is_whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
+def is_positive(value: object) -> bool:
+    """Whether `value` is a finite number above 0, Python's or numpy's; a bool is none."""
+    return (isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+            and 0 < value <= sys.float_info.max)
+
+
 def amount(value: object, *, what: str, least: int = 0, most: int = LARGEST) -> int:
     """`value` as an integer within bounds. Raises InvalidPrompt (code "bad_amount") for anything else."""
     if not is_whole(value) or not least <= value <= most:
@@ -40,7 +46,7 @@ def amount(value: object, *, what: str, least: int = 0, most: int = LARGEST) -> 
 
 def positive(value: object, *, what: str) -> float:
     """`value` as a finite number above 0. Raises InvalidPrompt (code "bad_number") for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < math.inf:
+    if not is_positive(value):
         raise errors.InvalidPrompt(
             f"{what} as a finite number above 0", got=repr(value)[:_SHOWN], next_step="Change that number.",
             code="bad_number", what=what, value=str(value)[:_SHOWN],
@@ -58,12 +64,35 @@ def choice(value: Any, *, what: str, choices: Collection[str]) -> str:
     return value
 
 
+def array(value: object, *, what: str, shape: tuple) -> np.ndarray:
+    """`value` as float64 in a shape: an axis of None may have any length but 0, and `...` at first any axes before.
+
+    Raises:
+        InvalidPrompt: no numbers, or in another shape (code "bad_array").
+    """
+    try:
+        found = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        found = None
+    first = shape[:1] == (...,)
+    axes = shape[1:] if first else shape
+    if found is None or not (found.ndim >= len(axes) if first else found.ndim == len(axes)) or 0 in found.shape or any(
+            wanted not in (None, size) for wanted, size in zip(axes, found.shape[found.ndim - len(axes):])):
+        wanted = ", ".join("…" if axis is ... else "n" if axis is None else str(axis) for axis in shape)
+        got = type(value).__name__ if found is None else f"shape {found.shape}"
+        raise errors.InvalidPrompt(
+            f"{what} as an array of numbers ({wanted}), none of its axes empty", got=got,
+            next_step="Give an array of that shape.", code="bad_array", what=what, wanted=wanted, found=got,
+        )
+    return found
+
+
 def of_type(value: T, type_: type[T]) -> T:
     """`value`, which is a `type_`. Raises InvalidPrompt (code "bad_type") for anything else."""
     if not isinstance(value, type_):
         raise errors.InvalidPrompt(
             f"a {type_.__name__}", got=f"{type(value).__name__} {repr(value)[:_SHOWN]}",
-            next_step=f"Pass an engine.{type_.__name__}.", code="bad_type", wanted=type_.__name__,
+            next_step=f"Pass a {type_.__name__}.", code="bad_type", wanted=type_.__name__,
             found=type(value).__name__,
         )
     return value

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from engine import budget, run
+from engine.checks import amount
 from engine.limits import Limits
-from engine.norm_depth import check_amount
 from engine.norm_sites import Site, as_array, fitted, watch
 from engine.run import Live
 from engine.types import Prompt, Token, Trace
@@ -108,7 +108,7 @@ def change_future(live: Live, trace: Trace, site: Site, *, position: int = -1) -
     """
     tokens = trace.tokens("decoder").consumed
     at = position if position >= 0 else len(tokens) + position
-    check_amount("position", at, least=1, most=len(tokens) - 1)
+    amount(at, what="position", least=1, most=len(tokens) - 1)
     words = [token for token in tokens if token.id != tokens[at].id and not token.special]
     other = words[0] if words else tokens[0]
     source = [token.id for token in trace.tokens("encoder").query] if live.family == "encoder-decoder" else []

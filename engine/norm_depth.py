@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engine import errors
+from engine.checks import amount, choice, of_type
 
 Placement = Literal["post", "pre", "none"]
 PLACEMENTS: tuple[Placement, ...] = ("post", "pre", "none")
@@ -43,10 +43,17 @@ HEAD_STD = 0.02
 
 @dataclass(frozen=True)
 class Design:
-    """How a layer is put together: where its norms stand, and whether its input is added to its output."""
+    """How a layer is put together: where its norms stand, and whether its input is added to its output.
+
+    Raises:
+        InvalidPrompt: an unknown placement (code "bad_choice").
+    """
 
     placement: Placement
     residuals: bool = True
+
+    def __post_init__(self) -> None:
+        choice(self.placement, what="placement", choices=PLACEMENTS)
 
 
 @dataclass(frozen=True)
@@ -146,9 +153,11 @@ def gradient_norms(n_layers: int, d_model: int, *, design: Design, seed: int = 0
     The loss is the mean cross-entropy of random classes over N_SENTENCES random sentences.
 
     Raises:
-        InvalidPrompt: a depth or a width outside of the bounds (code "bad_amount").
+        InvalidPrompt: a depth or a width outside of the bounds, or a seed below 0 (code "bad_amount").
     """
     check_size(n_layers, d_model)
+    of_type(design, Design)
+    amount(seed, what="seed")
     draws = [_draw(n_layers, d_model, design, seed=seed * N_DRAWS + draw) for draw in range(N_DRAWS)]
     attention, ffn, stream, loss = (np.mean([draw[part] for draw in draws], axis=0) for part in range(4))
     return GradientNorms(design, n_layers, d_model, attention, ffn, stream, float(loss))
@@ -170,17 +179,10 @@ def sweep(d_model: int, *, residuals: bool = True, depths: Sequence[int] = DEPTH
 
 def check_size(n_layers: int, d_model: int) -> None:
     """Refuse networks that would take minutes, and widths that do not split into heads."""
-    check_amount("n_layers", n_layers, least=1, most=MOST_LAYERS)
-    check_amount("d_model", d_model, least=D_HEAD, most=MOST_WIDTH)
-    check_amount(f"d_model / {D_HEAD}", d_model / D_HEAD, least=1, most=MOST_WIDTH // D_HEAD)
-
-
-def check_amount(what: str, value: float, *, least: int, most: int) -> None:
-    """Raises InvalidPrompt (code "bad_amount") unless `value` is a whole number within the bounds."""
-    if not least <= value <= most or value != int(value):
-        raise errors.InvalidPrompt(f"{what}: a whole number from {least} to {most}", got=f"{value}",
-                                   next_step="Change that number.", code="bad_amount", what=what, value=value,
-                                   least=least, most=most)
+    amount(n_layers, what="n_layers", least=1, most=MOST_LAYERS)
+    amount(d_model, what="d_model", least=D_HEAD, most=MOST_WIDTH)
+    heads = d_model // D_HEAD if d_model % D_HEAD == 0 else d_model / D_HEAD
+    amount(heads, what=f"d_model / {D_HEAD}", least=1, most=MOST_WIDTH // D_HEAD)
 
 
 def _draw(n_layers: int, d_model: int, design: Design, *,

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from engine.norm_depth import Design, Network, check_amount, check_size
+from engine.checks import amount, choice, of_type, positive
+from engine.norm_depth import Design, Network, check_size
 
 Task = Literal["copy", "reverse"]
 TASKS: tuple[Task, ...] = ("copy", "reverse")
@@ -26,16 +27,26 @@ TASKS: tuple[Task, ...] = ("copy", "reverse")
 D_VOCAB, SEQ_LEN, BATCH = 16, 12, 32
 BETAS = (0.9, 0.98)
 MOST_STEPS = 1000
+#: Networks trained side by side, and steps that a learning rate rises over.
+MOST_RUNS, MOST_WARMUP = 16, 1_000_000
 #: Steps between two reports.
 REPORT_EVERY = 5
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run: how its layers are put together, and over how many steps its learning rate rises from 0."""
+    """One run: how its layers are put together, and over how many steps its learning rate rises from 0.
+
+    Raises:
+        InvalidPrompt: no Design (code "bad_type"), or no whole number of steps (code "bad_amount").
+    """
 
     design: Design
     warmup: int = 0
+
+    def __post_init__(self) -> None:
+        of_type(self.design, Design)
+        amount(self.warmup, what="warmup", most=MOST_WARMUP)
 
 
 @dataclass(frozen=True)
@@ -73,10 +84,17 @@ def train_comparison(recipes: Sequence[Recipe], *, n_layers: int, d_model: int, 
         learning_rate: after the warm-up; constant.
 
     Raises:
-        InvalidPrompt: a size or a number of steps out of bounds (code "bad_amount").
+        InvalidPrompt: a size, a seed or a number of recipes or steps out of bounds (code "bad_amount"), an unknown
+            task (code "bad_choice"), or a learning rate that is not finite and above 0 (code "bad_number").
     """
     check_size(n_layers, d_model)
-    check_amount("n_steps", n_steps, least=1, most=MOST_STEPS)
+    amount(len(recipes), what="number of recipes", least=1, most=MOST_RUNS)
+    for recipe in recipes:
+        of_type(recipe, Recipe)
+    amount(n_steps, what="n_steps", least=1, most=MOST_STEPS)
+    amount(seed, what="seed")
+    choice(task, what="task", choices=TASKS)
+    positive(learning_rate, what="learning_rate")
     networks = [Network(recipe.design, n_layers=n_layers, d_model=d_model, d_vocab=D_VOCAB, seq_len=SEQ_LEN, seed=seed)
                 for recipe in recipes]
     optimizers = [torch.optim.Adam(network.parameters(), lr=learning_rate, betas=BETAS) for network in networks]

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.checks import array
 from engine.norm_depth import gradient_norms
 from engine.norm_training import train_comparison
 
@@ -40,8 +41,11 @@ def layer_norm(x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray 
         x: (…, d_model) float.
         gamma, beta: (d_model,) float; None leaves them out.
         eps: added to the variance (the biased one).
+
+    Raises:
+        InvalidPrompt: an x without features or tokens, a gamma or a beta of another width (code "bad_array").
     """
-    x = np.asarray(x, dtype=np.float64)
+    x = array(x, what="x", shape=(..., None))
     centred = x - x.mean(-1, keepdims=True)
     return _affine(centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps), gamma, beta)
 
@@ -52,8 +56,11 @@ def rms_norm(x: np.ndarray, gamma: np.ndarray | None = None, *, eps: float = EPS
     Args:
         x: (…, d_model) float.
         gamma: (d_model,) float; None leaves it out.
+
+    Raises:
+        InvalidPrompt: as `layer_norm`.
     """
-    x = np.asarray(x, dtype=np.float64)
+    x = array(x, what="x", shape=(..., None))
     return _affine(x / np.sqrt((x**2).mean(-1, keepdims=True) + eps), gamma, None)
 
 
@@ -78,9 +85,12 @@ def batch_statistics(x: np.ndarray, *, mask: np.ndarray | None = None) -> BatchS
     Args:
         x: (…, d_model) float.
         mask: (…) bool, True where a token counts; None counts all, padding included, as BatchNorm does by itself.
+
+    Raises:
+        InvalidPrompt: an x without features or tokens, or a mask of another shape (code "bad_array").
     """
-    x = np.asarray(x, dtype=np.float64)
-    rows = x.reshape(-1, x.shape[-1]) if mask is None else x[mask]
+    x = array(x, what="x", shape=(..., None))
+    rows = x.reshape(-1, x.shape[-1]) if mask is None else x[array(mask, what="mask", shape=x.shape[:-1]) > 0]
     return BatchStatistics(rows.mean(0), rows.var(0), len(rows))
 
 
@@ -92,8 +102,11 @@ def batch_norm(x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray 
         x: (…, d_model) float.
         gamma, beta: (d_model,) float; None leaves them out.
         statistics: of another batch, or running ones (eval mode); None takes those of x itself (train mode).
+
+    Raises:
+        InvalidPrompt: as `layer_norm`.
     """
-    x = np.asarray(x, dtype=np.float64)
+    x = array(x, what="x", shape=(..., None))
     known = batch_statistics(x) if statistics is None else statistics
     return _affine((x - known.mean) / np.sqrt(known.variance + eps), gamma, beta)
 
@@ -179,6 +192,7 @@ def _pooled(sums: np.ndarray, squares: np.ndarray, counts: np.ndarray) -> BatchS
 
 
 def _affine(x: np.ndarray, gamma: np.ndarray | None, beta: np.ndarray | None) -> np.ndarray:
+    width = x.shape[-1:]
     if gamma is not None:
-        x = x * np.asarray(gamma, dtype=np.float64)
-    return x if beta is None else x + np.asarray(beta, dtype=np.float64)
+        x = x * array(gamma, what="gamma", shape=width)
+    return x if beta is None else x + array(beta, what="beta", shape=width)

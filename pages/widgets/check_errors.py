@@ -25,6 +25,11 @@ BY_CODE: dict[str, Texts] = {
         N_("{found}"),
         N_("Ask again from the page's own inputs."),
     ),
+    "bad_array": Texts(
+        N_("{what}: an array of numbers ({wanted}), none of its axes empty"),
+        N_("{found}"),
+        N_("Choose other values."),
+    ),
     "bad_region": Texts(
         N_("a region within 0 to {length}"),
         N_("{region}"),

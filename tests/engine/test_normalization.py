@@ -221,7 +221,25 @@ def test_the_sweep_hands_out_what_it_knows():
     assert DEPTHS[0] == 2 and DEPTHS[-1] == 24
 
 
-@pytest.mark.parametrize(("n_layers", "d_model"), [(0, 32), (25, 32), (2, 8), (2, 257), (2, 24)])
+@pytest.mark.parametrize("ask", [
+    lambda: normalization.layer_norm(1.0), lambda: normalization.rms_norm(np.zeros((0, 0))),
+    lambda: normalization.layer_norm(np.zeros((0, 3))), lambda: normalization.batch_norm(np.zeros((3, 0))),
+    lambda: normalization.layer_norm("x"), lambda: normalization.layer_norm([[1.0], [1.0, 2.0]]),
+    lambda: normalization.layer_norm(np.ones((2, 4)), np.ones(3)), lambda: normalization.rms_norm(np.ones((2, 4)), 2.0),
+    lambda: normalization.rms_norm(np.ones((2, 4)), np.ones((2, 4))),
+    lambda: normalization.batch_norm(np.ones((2, 4)), np.ones(4), np.ones(5)),
+    lambda: normalization.batch_statistics(np.ones((2, 3, 4)), mask=np.ones((3, 2), bool)),
+    lambda: normalization.batch_statistics(np.ones(4), mask=np.ones(4, bool)),
+])
+def test_arrays_that_do_not_belong_together_are_refused(ask):
+    with pytest.raises(errors.InvalidPrompt) as caught:
+        ask()
+    assert caught.value.code == "bad_array" and caught.value.got.startswith(("shape", "str", "list"))
+
+
+@pytest.mark.parametrize(("n_layers", "d_model"), [
+    (0, 32), (25, 32), (2, 8), (2, 257), (2, 24), ("x", 32), (2, "x"), (2.0, 32), (2, 32.0), (True, 32), (2, None),
+])
 def test_networks_out_of_bounds_are_refused(n_layers, d_model):
     with pytest.raises(errors.InvalidPrompt) as caught:
         gradient_norms(n_layers, d_model, design=Design("post"))
@@ -240,6 +258,27 @@ def test_a_copy_is_learnt_and_streams():
     np.testing.assert_allclose(last.loss[:, 0], np.log(D_VOCAB), rtol=0.05)
     assert (last.loss[:, -1] < 0.3).all() and (last.accuracy > 0.95).all()
     np.testing.assert_array_equal(parts[0].loss, last.loss[:, :5])
+
+
+PRE = (Recipe(Design("pre")),)
+
+
+@pytest.mark.parametrize(("ask", "code"), [
+    (lambda: Design("foo"), "bad_choice"), (lambda: Recipe("pre"), "bad_type"),
+    (lambda: Recipe(Design("pre"), warmup=-1), "bad_amount"), (lambda: Recipe(Design("pre"), 1.5), "bad_amount"),
+    (lambda: gradient_norms(2, 32, design="pre"), "bad_type"),
+    (lambda: gradient_norms(2, 32, design=Design("pre"), seed="x"), "bad_amount"),
+    *((partial(train_comparison, n_layers=1, d_model=32, **{"recipes": PRE} | asked), code) for asked, code in (
+        ({"task": "foo"}, "bad_choice"), ({"learning_rate": -1.0}, "bad_number"),
+        ({"learning_rate": float("nan")}, "bad_number"), ({"recipes": ()}, "bad_amount"),
+        ({"recipes": PRE * 17}, "bad_amount"), ({"recipes": ("pre",)}, "bad_type"),
+        ({"n_steps": 1001}, "bad_amount"), ({"seed": -1}, "bad_amount"),
+    )),
+])
+def test_runs_that_mean_nothing_are_refused(ask, code):
+    with pytest.raises(errors.InvalidPrompt) as caught:
+        list(ask())
+    assert caught.value.code == code
 
 
 def test_without_warm_up_a_deep_post_norm_network_does_not_learn():
