@@ -17,6 +17,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from engine import errors
+from engine.checks import array, is_positive, is_whole
 
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "llama3")
 #: YaRN's turns within the trained length from which a pair is left alone, and up to which it is stretched in full.
@@ -30,9 +31,10 @@ def sinusoidal(n_positions: int, d_model: int, *, base: float = 10_000.0) -> np.
     same angle (Vaswani et al. 2017, §3.5).
 
     Raises:
-        InvalidPrompt: a size below 1, or a base that is not above 1 (code "position_size").
+        InvalidPrompt: a size that is no whole number from 1, or a base that is not above 1 (code "position_size").
     """
-    _check_sizes(n_positions=n_positions, d_model=d_model, base=base - 1)
+    _check_whole(1, n_positions=n_positions, d_model=d_model)
+    _check_base(base)
     angles = np.arange(n_positions)[:, None] * base ** (-np.arange(0, d_model, 2) / d_model)
     table = np.empty((n_positions, d_model))
     table[:, 0::2] = np.sin(angles)
@@ -53,13 +55,21 @@ def rope_frequencies(d_head: int, base: float = 10_000.0, scaling: Mapping | Non
         n_positions: the length of the run, which "dynamic" scaling depends on; None: no longer than trained.
 
     Raises:
-        InvalidPrompt: an odd or empty d_head (code "position_size"), an unknown `rope_type` or a missing key
-            (code "rope_scaling").
+        InvalidPrompt: an odd or empty d_head, a base that is not above 1 (code "position_size"), an unknown
+            `rope_type`, or a key that is missing or no finite number above 0 (code "rope_scaling").
     """
-    scaling = scaling or {}
-    base = float(scaling.get("rope_theta") or base)
-    d_rotary = int(d_head * float(scaling.get("partial_rotary_factor") or 1.0))
-    _check_sizes(d_head=d_head, base=base - 1, pairs=d_rotary // 2, even=1 - d_rotary % 2)
+    scaling = _parameters(scaling)
+    base = _number_or(scaling, "rope_theta", base)
+    _check_base(base)
+    _check_whole(1, d_head=d_head)
+    if n_positions is not None:
+        _check_whole(0, n_positions=n_positions)
+    share = _number_or(scaling, "partial_rotary_factor", 1.0)
+    if share > 1:
+        raise _bad_scaling("partial_rotary_factor, a share up to 1", got=str(share), key="partial_rotary_factor")
+    d_rotary = int(d_head * share)
+    if d_rotary < 2 or d_rotary % 2:
+        raise _bad_size("an even number of dimensions that turn, from 2", name="d_head", value=d_rotary)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind not in ROPE_TYPES:
         raise _bad_scaling(f"rope_type out of {', '.join(ROPE_TYPES)}", got=repr(kind), key="rope_type")
@@ -76,19 +86,23 @@ def rope_frequencies(d_head: int, base: float = 10_000.0, scaling: Mapping | Non
 
 
 def rope_attention_factor(scaling: Mapping | None) -> float:
-    """What cosine and sine are multiplied by besides: 1, or YaRN's temperature (Peng et al. 2023, §3.4)."""
-    scaling = scaling or {}
+    """What cosine and sine are multiplied by besides: 1, or YaRN's temperature (Peng et al. 2023, §3.4).
+
+    Raises:
+        InvalidPrompt: a key that is no finite number above 0 (code "rope_scaling").
+    """
+    scaling = _parameters(scaling)
     if scaling.get("rope_type", scaling.get("type")) != "yarn":
         return 1.0
     if scaling.get("attention_factor") is not None:
-        return float(scaling["attention_factor"])
+        return _number(scaling, "attention_factor")
     factor = _number(scaling, "factor")
 
     def temperature(scale: float) -> float:
         return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
 
     if scaling.get("mscale") and scaling.get("mscale_all_dim"):
-        return temperature(scaling["mscale"]) / temperature(scaling["mscale_all_dim"])
+        return temperature(_number(scaling, "mscale")) / temperature(_number(scaling, "mscale_all_dim"))
     return temperature(1.0)
 
 
@@ -104,12 +118,20 @@ def rope_rotate(x: np.ndarray, positions: np.ndarray, frequencies: np.ndarray) -
         As `x`, float64.
 
     Raises:
-        InvalidPrompt: more frequencies than pairs (code "position_size").
+        InvalidPrompt: more frequencies than pairs (code "position_size"), or arrays that do not belong together (code
+            "bad_array").
     """
-    x = np.asarray(x, dtype=np.float64)
+    x = array(x, what="x", shape=(..., None))
+    frequencies = array(frequencies, what="frequencies", shape=(None,))
     half = len(frequencies)
-    _check_sizes(pairs=x.shape[-1] // 2 - half + 1)
-    angles = np.asarray(positions, dtype=np.float64)[..., None] * frequencies
+    if x.shape[-1] < 2 * half:
+        raise _bad_size(f"{2 * half} dimensions for {half} frequencies", name="d_head", value=x.shape[-1])
+    positions = array(positions, what="positions", shape=(...,))
+    try:
+        np.broadcast_shapes(positions.shape, x.shape[:-1])
+    except ValueError:
+        array(positions, what="positions", shape=x.shape[:-1])  # which it has not
+    angles = positions[..., None] * frequencies
     cos, sin = np.cos(angles), np.sin(angles)
     first, second, rest = x[..., :half], x[..., half:2 * half], x[..., 2 * half:]
     turned = [first * cos - second * sin, second * cos + first * sin]
@@ -122,8 +144,11 @@ def alibi_slopes(n_heads: int) -> np.ndarray:
     A power of two m has 2^(−8h/m), h = 1 … m (Press et al. 2022, §3). Any other
     count takes those of the power below it, then every other one of the power
     above it: the rule BLOOM and the paper's own code follow.
+
+    Raises:
+        InvalidPrompt: no whole number from 1 (code "position_size").
     """
-    _check_sizes(n_heads=n_heads)
+    _check_whole(1, n_heads=n_heads)
     below = 2 ** int(math.log2(n_heads))
     slopes = 2.0 ** (-8.0 * np.arange(1, below + 1) / below)
     more = 2.0 ** (-8.0 * np.arange(1, 2 * below + 1, 2) / (2 * below))
@@ -146,13 +171,14 @@ def t5_bucket(relative_position: np.ndarray, *, bidirectional: bool, n_buckets: 
 
     Raises:
         InvalidPrompt: fewer than 2 buckets a direction, or a `max_distance` not above the exact
-            distances (code "position_size").
+            distances, or no whole numbers (code "position_size").
     """
     relative_position = np.asarray(relative_position)
     directions = 2 if bidirectional else 1
+    _check_whole(2 * directions, n_buckets=n_buckets)
     per_direction = n_buckets // directions
     exact = per_direction // 2
-    _check_sizes(n_buckets=exact, max_distance=max_distance - exact)
+    _check_whole(exact + 1, max_distance=max_distance)
     after = np.zeros(relative_position.shape, np.int64)
     if bidirectional:
         after = (relative_position > 0) * per_direction
@@ -221,7 +247,8 @@ def _unscaled(d: int, base: float) -> np.ndarray:
 def _dynamic(d: int, base: float, scaling: Mapping, n_positions: int | None) -> np.ndarray:
     """NTK-aware: the base grows with the run's length, so that fast pairs keep their speed."""
     factor = _number(scaling, "factor")
-    trained = scaling.get("original_max_position_embeddings") or scaling.get("max_position_embeddings")
+    trained = _number_or(scaling, "original_max_position_embeddings",
+                         _number_or(scaling, "max_position_embeddings", None))
     if trained is None and n_positions is not None:
         raise _bad_scaling("original_max_position_embeddings, the trained length, for dynamic scaling at a length",
                            got="none", key="original_max_position_embeddings")
@@ -236,8 +263,8 @@ def _yarn(d: int, base: float, scaling: Mapping) -> np.ndarray:
     def pair_that_turns(times: float) -> float:
         return d * math.log(trained / (times * 2 * math.pi)) / (2 * math.log(base))
 
-    low = pair_that_turns(float(scaling.get("beta_fast") or BETA_FAST))
-    high = pair_that_turns(float(scaling.get("beta_slow") or BETA_SLOW))
+    low = pair_that_turns(_number_or(scaling, "beta_fast", BETA_FAST))
+    high = pair_that_turns(_number_or(scaling, "beta_slow", BETA_SLOW))
     if scaling.get("truncate", True):
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, d - 1)
@@ -256,11 +283,22 @@ def _llama3(d: int, base: float, scaling: Mapping) -> np.ndarray:
     return (1 - kept) * frequencies / factor + kept * frequencies
 
 
+def _parameters(scaling: Mapping | None) -> Mapping:
+    if not isinstance(scaling, Mapping | None):
+        raise _bad_scaling("rope_parameters as a mapping", got=repr(scaling)[:60], key="rope_type")
+    return scaling or {}
+
+
 def _number(scaling: Mapping, key: str) -> float:
     value = scaling.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise _bad_scaling(f"{key}, a number above 0", got=repr(value), key=key)
+    if not is_positive(value):
+        raise _bad_scaling(f"{key}, a finite number above 0", got=repr(value)[:60], key=key)
     return float(value)
+
+
+def _number_or(scaling: Mapping, key: str, default: float | None) -> float | None:
+    """The number under `key`; the default where there is none, or 0."""
+    return _number(scaling, key) if scaling.get(key) else default
 
 
 def _bad_scaling(expected: str, *, got: str, key: str) -> errors.InvalidPrompt:
@@ -270,10 +308,19 @@ def _bad_scaling(expected: str, *, got: str, key: str) -> errors.InvalidPrompt:
     )
 
 
-def _check_sizes(**sizes: float) -> None:
+def _check_whole(least: int, **sizes: object) -> None:
     for name, size in sizes.items():
-        if not size > 0:
-            raise errors.InvalidPrompt(
-                f"a {name} that is large enough (and an even d_head)", got=f"{name} short by {1 - size}",
-                next_step="Choose larger numbers.", code="position_size", name=name,
-            )
+        if not is_whole(size) or size < least:
+            raise _bad_size(f"{name} as a whole number from {least}", name=name, value=size)
+
+
+def _check_base(base: object) -> None:
+    if not is_positive(base) or base <= 1:
+        raise _bad_size("base as a finite number above 1", name="base", value=base)
+
+
+def _bad_size(expected: str, *, name: str, value: object) -> errors.InvalidPrompt:
+    return errors.InvalidPrompt(
+        expected, got=f"{name} = {repr(value)[:60]}", next_step="Choose another number.", code="position_size",
+        name=name, value=str(value)[:60],
+    )

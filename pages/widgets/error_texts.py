@@ -344,8 +344,8 @@ BY_CODE: dict[str, Texts] = {
     ),
     "position_size": Texts(
         N_("sizes that make a table, a rotation or buckets: at least 1, and an even head width"),
-        N_("{name}, which is too small"),
-        N_("Choose larger numbers."),
+        N_("{name} = {value}"),
+        N_("Choose another number."),
     ),
     "rope_scaling": Texts(
         N_("rope_parameters with a usable {key}"),

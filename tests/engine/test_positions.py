@@ -202,6 +202,9 @@ def test_buckets_are_t5s(bidirectional, n_buckets, max_distance):
     np.testing.assert_array_equal(ours, theirs.numpy())
 
 
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048}
+
+
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
@@ -218,8 +221,46 @@ def test_buckets_are_t5s(bidirectional, n_buckets, max_distance):
     (lambda: positions.rope_frequencies(8, scaling={"rope_type": "yarn", "factor": 4.0}), "rope_scaling"),
     (lambda: positions.rope_frequencies(8, scaling={"rope_type": "dynamic", "factor": 2.0}, n_positions=9),
      "rope_scaling"),
+    *((lambda asked=asked: positions.rope_frequencies(8, scaling=asked), "rope_scaling") for asked in (
+        {"rope_theta": "x"}, {"rope_theta": float("inf")}, {"partial_rotary_factor": "x"},
+        {"partial_rotary_factor": 1.5}, "linear", 5, ["linear"], {"rope_type": ["linear"]},
+        {"rope_type": "linear", "factor": float("inf")}, {"rope_type": "linear", "factor": float("nan")},
+        {"rope_type": "linear", "factor": True}, {"rope_type": "linear", "factor": -1.0},
+        YARN | {"beta_fast": "x"}, YARN | {"beta_slow": [1]}, YARN | {"original_max_position_embeddings": "x"},
+        {"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": "x"},
+    )),
+    *((lambda asked=asked: positions.rope_attention_factor(asked), "rope_scaling") for asked in (
+        "yarn", YARN | {"attention_factor": "x"}, YARN | {"mscale": "x", "mscale_all_dim": 1.0})),
+    (lambda: positions.rope_rotate(np.ones((4, 16)), np.arange(5), np.ones(8)), "bad_array"),
+    (lambda: positions.rope_rotate(np.ones((2, 4, 16)), np.ones((3, 4)), np.ones(8)), "bad_array"),
+    (lambda: positions.rope_rotate(np.ones((4, 16)), "x", np.ones(8)), "bad_array"),
+    (lambda: positions.rope_rotate(np.float64(1), 0, np.ones(8)), "bad_array"),
+    (lambda: positions.rope_rotate(np.ones((4, 16)), np.arange(4), np.ones((2, 4))), "bad_array"),
+    *((lambda asked=asked: positions.alibi_slopes(asked), "position_size") for asked in (2.5, "a", None, -1, True)),
+    *((lambda asked=asked: positions.sinusoidal(*asked), "position_size") for asked in ((4.5, 4), (4, "a"), (4, None))),
+    *((lambda asked=asked: positions.sinusoidal(4, 4, base=asked), "position_size") for asked in (
+        "x", float("inf"), float("nan"), 0.5)),
+    *((lambda asked=asked: positions.rope_frequencies(*asked), "position_size") for asked in (
+        (8.0,), ("8",), (0,), (8, "x"), (8, 1.0))),
+    (lambda: positions.rope_frequencies(8, n_positions="x"), "position_size"),
+    (lambda: positions.rope_frequencies(8, scaling={"partial_rotary_factor": 0.1}), "position_size"),
+    (lambda: positions.t5_bucket(np.arange(3), bidirectional=True, n_buckets=8.5), "position_size"),
 ])
 def test_what_makes_no_sense_is_refused(ask, code):
     with pytest.raises(errors.InvalidPrompt) as refused:
         ask()
     assert refused.value.code == code
+
+
+def test_a_refusal_says_what_came():
+    with pytest.raises(errors.InvalidPrompt, match=r"n_heads as a whole number from 1; got n_heads = 2\.5"):
+        positions.alibi_slopes(2.5)
+
+
+def test_positions_may_stand_for_any_axes_before():
+    x = np.random.default_rng(0).normal(size=(3, 4, 8))
+    frequencies = positions.rope_frequencies(8)
+    whole = positions.rope_rotate(x, np.arange(4), frequencies)
+    for head in range(3):
+        np.testing.assert_array_equal(whole[head], positions.rope_rotate(x[head], np.arange(4), frequencies))
+    np.testing.assert_array_equal(positions.rope_rotate(x, 2, frequencies)[:, 2], whole[:, 2])
