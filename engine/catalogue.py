@@ -98,13 +98,32 @@ def _scan(root: Path, source: Literal["embedded", "folder"]) -> list[ModelCard |
             entries.append(Broken(path.name, source, "it is a link to a place outside the models folder"))
         else:
             try:
-                entries.append(card(path, source=source))
+                link = link_outside(path, root)
+                entries.append(card(path, source=source) if not link else Broken(
+                    path.name, source, f"its {plain(link)} is a link to a place outside the models folder"))
             except errors.ModelRefused as error:
                 entries.append(Broken(path.name, source, f"expected {error.expected}; got {error.got}"))
             except Exception as error:  # one damaged folder must not take every page down
                 log.warning("no card of the model folder %s", path.name, exc_info=True)
                 entries.append(Broken(path.name, source, f"it cannot be read ({type(error).__name__})"))
     return entries
+
+
+def link_outside(path: Path, root: Path) -> str:
+    """The name of a link in the directory `path` that leads out of `root`; "" where none does."""
+    try:
+        with os.scandir(path) as entries:
+            links = [entry.name for entry in entries if entry.is_symlink()]
+    except OSError:
+        return ""  # for its reader to refuse
+    return next((name for name in links if not _leads_into(root, path / name)), "")
+
+
+def _leads_into(root: Path, link: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # Python 3.11 raises RuntimeError over links that lead in a circle
+        return True  # nobody can open it
 
 
 def card(path: Path, *, source: Literal["embedded", "folder", "hub"], name: str = "", revision: str = "") -> ModelCard:

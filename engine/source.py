@@ -53,7 +53,7 @@ def resolve(name: str, *, assets: Path, folder: Path) -> Source:
     Raises:
         errors.InvalidPrompt: the name has none of these forms.
         errors.ModelNotFound: a well-formed name of nothing that is here.
-        errors.ModelRefused: a link that leads out of the models folder.
+        errors.ModelRefused: a link that leads out of the models folder, or one of the model's files is such a link.
     """
     if not isinstance(name, str) or len(name) > _LENGTH_LIMIT:
         raise _invalid(f"{len(name)} characters" if isinstance(name, str) else type(name).__name__)
@@ -82,12 +82,15 @@ def _local(name: str, *, assets: Path, folder: Path) -> Source:
             path = (root / name).resolve()
             if not path.is_dir():
                 continue
+            inside = path.is_relative_to(root.resolve())
+            link = catalogue.link_outside(path, root) if inside else ""
         except (OSError, RuntimeError):  # Python 3.11 raises RuntimeError over links that lead in a circle
             continue
-        if not path.is_relative_to(root.resolve()):
+        if not inside or link:
+            found = f"{name}/{glyphs.visible(link)}" if link else name
             raise errors.ModelRefused(
-                "a folder inside the models folder", got=f"{name}, a link that leads out of it",
-                next_step="Copy the model into the models folder.", code="outside_models_folder", name=name,
+                "a folder inside the models folder", got=f"{found}, a link that leads out of it",
+                next_step="Copy the model into the models folder.", code="outside_models_folder", name=found,
             )
         return Source(name=name, kind=kind, path=path)
     raise errors.ModelNotFound(

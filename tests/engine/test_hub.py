@@ -289,6 +289,31 @@ def test_links_out_of_the_models_folder_are_refused(tmp_path):
     assert source.resolve("alias", assets=tmp_path / "a", folder=folder).path == folder / "inside"
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "README.md", "more"])
+def test_files_that_lie_outside_the_models_folder_are_refused(tmp_path, name):
+    folder = tmp_path / "folder"
+    model = tiny.save("gpt2", folder / "gpt2")
+    (model / "README.md").write_text("A model.")
+    (model / "more").mkdir()
+    asked = {"assets": tmp_path / "a", "folder": folder}
+    outside = (model / name).rename(tmp_path / "outside")
+    (model / name).symlink_to(outside)
+    with pytest.raises(errors.ModelRefused) as caught:
+        source.resolve("gpt2", **asked)
+    assert caught.value.code == "outside_models_folder" and caught.value.numbers["name"] == f"gpt2/{name}"
+    assert catalogue.models(tmp_path / "a", folder) == ()
+    (broken,) = catalogue.broken(tmp_path / "a", folder)
+    assert broken.name == "gpt2" and name in broken.reason
+    # As a hub's cache has it: links from a model to a store beside it.
+    store = folder / ".store"
+    store.mkdir()
+    outside.rename(store / "blob")
+    (model / name).unlink()
+    (model / name).symlink_to("../.store/blob")
+    assert source.resolve("gpt2", **asked).path == model
+    assert [card.name for card in catalogue.models(tmp_path / "a", folder)] == ["gpt2"]
+
+
 def test_a_sibling_with_the_same_beginning_is_outside(tmp_path):
     folder, sibling = tmp_path / "models", tmp_path / "models-private"
     folder.mkdir()
