@@ -286,8 +286,8 @@ def _class(config: dict[str, Any], family: str) -> type:
         return transformers.AutoModelForCausalLM
     listed = config.get("architectures")
     names = [str(name) for name in listed] if isinstance(listed, list) else []
-    # BERT's and ELECTRA's pretraining classes hold the masked-language head too.
-    if any(name.endswith(("ForMaskedLM", "BertForPreTraining")) for name in names):
+    # BERT's and ELECTRA's pretraining classes hold the masked-language head too, and so do XLM's and FlauBERT's.
+    if any(name.endswith(("ForMaskedLM", "BertForPreTraining", "WithLMHeadModel")) for name in names):
         return transformers.AutoModelForMaskedLM
     return transformers.AutoModel
 
