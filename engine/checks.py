@@ -29,8 +29,8 @@ def is_whole(value: object) -> bool:
 
 def is_positive(value: object) -> bool:
     """Whether `value` is a finite number above 0, Python's or numpy's; a bool is none."""
-    return (isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-            and 0 < value <= sys.float_info.max)
+    number = value.item() if isinstance(value, np.generic) else value
+    return isinstance(number, int | float) and not isinstance(number, bool) and 0 < number <= sys.float_info.max
 
 
 def amount(value: object, *, what: str, least: int = 0, most: int = LARGEST) -> int:
