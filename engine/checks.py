@@ -81,7 +81,7 @@ def array(value: object, *, what: str, shape: tuple) -> np.ndarray:
         wanted = ", ".join("…" if axis is ... else "n" if axis is None else str(axis) for axis in shape)
         got = type(value).__name__ if found is None else f"shape {found.shape}"
         raise errors.InvalidPrompt(
-            f"{what} as an array of numbers ({wanted}), none of its axes empty", got=got,
+            f"{what} as an array of numbers of shape ({wanted}), none of its axes empty", got=got,
             next_step="Give an array of that shape.", code="bad_array", what=what, wanted=wanted, found=got,
         )
     return found
@@ -91,8 +91,7 @@ def of_type(value: T, type_: type[T]) -> T:
     """`value`, which is a `type_`. Raises InvalidPrompt (code "bad_type") for anything else."""
     if not isinstance(value, type_):
         raise errors.InvalidPrompt(
-            f"a {type_.__name__}", got=f"{type(value).__name__} {repr(value)[:_SHOWN]}",
-            next_step=f"Pass a {type_.__name__}.", code="bad_type", wanted=type_.__name__,
-            found=type(value).__name__,
+            f"a value of the type {type_.__name__}", got=f"one of {type(value).__name__}: {repr(value)[:_SHOWN]}",
+            next_step="Pass one of that type.", code="bad_type", wanted=type_.__name__, found=type(value).__name__,
         )
     return value

@@ -73,7 +73,7 @@ class EvidenceMethods:
 
     def has_snapshots(self, model: str) -> bool:
         """Whether `model` is embedded and snapshots of its training came with it."""
-        return catalogue.NAME.fullmatch(model) is not None and (
+        return isinstance(model, str) and catalogue.NAME.fullmatch(model) is not None and (
             self._assets / model / "snapshots" / "index.json").is_file()
 
     def emergence(self, evidence: Evidence, *, on_progress: Report | None = None) -> Emergence:

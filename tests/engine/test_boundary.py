@@ -43,6 +43,7 @@ def test_what_is_no_request_is_refused(engine, ask):
     with pytest.raises(errors.InvalidPrompt) as caught:
         ask(engine)
     assert caught.value.code == "bad_type"
+    assert not engine.has_snapshots(5)
 
 
 def test_a_tokenizer_that_cannot_read_a_text_is_refused_with_its_reason(tmp_path):
