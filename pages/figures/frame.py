@@ -53,16 +53,22 @@ def columns_of(text: str) -> int:
 
 
 def shorten(text: str, columns: int = TICK_COLUMNS) -> str:
-    """`text` cut to `columns` half-width columns, with an ellipsis where something is missing."""
+    """`text` cut to `columns` half-width columns: where its middle is missing stands an ellipsis.
+
+    Both ends stay: a row's label begins with what it predicts and ends with what it reads.
+    """
     if columns_of(text) <= columns:
         return text
-    kept, used = [], 1
-    for character in text:
-        used += columns_of(character)
-        if used > columns:
-            break
-        kept.append(character)
-    return "".join(kept) + "…"
+    room = columns - 1
+    head = _fitting(text, room - room // 2)
+    tail = _fitting(text[::-1], room - columns_of(head))[::-1]
+    return f"{head}…{tail}"
+
+
+def _fitting(text: str, columns: int) -> str:
+    """The longest beginning of `text` that fits in `columns` half-width columns."""
+    widths = np.cumsum([columns_of(character) for character in text])
+    return text[:int(np.searchsorted(widths, columns, side="right"))]
 
 
 def token_axes(query_labels: Sequence[str], key_labels: Sequence[str], *, query: str, key: str) -> dict[str, dict]:

@@ -168,7 +168,9 @@ def test_png_decodes_to_its_palette():
 def test_tick_labels_are_cut_by_width_not_by_count():
     assert columns_of("苹果ab") == 6
     assert shorten("ordinary") == "ordinary"
-    assert shorten("苹果" * 20, columns=9) == "苹果苹果…"
+    assert shorten("苹果" * 20, columns=9) == "苹果…苹果"
+    assert shorten("and ‹ internationalisation", columns=18) == "and ‹ in…lisation"
+    assert shorten("abcdefgh", columns=4) == "ab…h"
     assert columns_of(shorten("x" * 99)) <= 19
 
 
