@@ -24,6 +24,8 @@ CELL = (3, 38, 56)
 SMALL_PICTURE = 300
 #: Height in pixels that a square picture grows to at most.
 PICTURE = 560
+#: Height in pixels that a row keeps where a picture is wider than high: below it the rows' labels overprint.
+READABLE_ROW = 18
 #: Height of the colour bar with its ticks and name, in pixels.
 BAR = 60
 #: Of an axis in a figure with margins of its own: Plotly need not measure the labels, neither to make room for them,
@@ -71,8 +73,8 @@ def _fitting(text: str, columns: int) -> str:
     return text[:int(np.searchsorted(widths, columns, side="right"))]
 
 
-def token_axes(query_labels: Sequence[str], key_labels: Sequence[str], *, query: str, key: str) -> dict[str, dict]:
-    """Layout axes on which query i is y = i (downwards) and key j is x = j (headings on top).
+def token_axes(query_labels: Sequence[str], key_labels: Sequence[str], *, query: str, key: str) -> dict[str, object]:
+    """Layout of axes on which query i is y = i (downwards) and key j is x = j (headings on top), and their names.
 
     Positions, never tokens, are the coordinates: tokens as categories would
     merge repeats. Two axes lie over each other on each side: x and y carry
@@ -98,13 +100,17 @@ def token_axes(query_labels: Sequence[str], key_labels: Sequence[str], *, query:
     angle = -90 if _upright(key_labels) else 0
     frame = {"showline": True, "mirror": True, "linewidth": 1, "linecolor": "rgba(128,128,128,0.5)"}
     # Each drawn axis stands on the unseen one across: anchored to each other they would miss the square's edge.
+    shape = (len(query_labels), len(key_labels))
+    square = {"scaleanchor": "x"} if _row_height(*shape) == _side(*shape) else {}
     return {
         "xaxis": {**x, **whole(key_labels), **frame},
-        "yaxis": {**y, **whole(query_labels), **frame, "scaleanchor": "x"},
+        "yaxis": {**y, **whole(query_labels), **frame, **square},
         "xaxis2": {**x, **drawn(key_labels), "overlaying": "x", "matches": "x", "anchor": "y", "side": "top",
                    "tickangle": angle, "title": name(key)},
-        "yaxis2": {**y, **drawn(query_labels), "overlaying": "y", "matches": "y", "anchor": "x", "side": "left",
-                   "title": name(query)},
+        "yaxis2": {**y, **drawn(query_labels), "overlaying": "y", "matches": "y", "anchor": "x", "side": "left"},
+        # Above its labels: Plotly lays a vertical axis's own title on its side.
+        "annotations": [{"xref": "x domain", "x": 0, "xanchor": "right", "xshift": -4, "yref": "y domain", "y": 1,
+                         "yanchor": "bottom", "showarrow": False, "text": escape(query), "font": {"size": 13}}],
     }
 
 
@@ -162,11 +168,20 @@ def colour_bar(name: str) -> dict:
 
 
 def picture_height(rows: int, columns: int, key_labels: Sequence[str]) -> int:
-    """Figure height in pixels for square cells that are readable, with room for the headings above."""
+    """Figure height in pixels for cells that are readable, square where that allows, with room for the headings."""
+    return int(np.ceil(rows * _row_height(rows, columns) + BAR + 40 + 8 * _widest(key_labels)))
+
+
+def _side(rows: int, columns: int) -> float:
+    """Side of a square cell in pixels."""
     least, usual, most = CELL
     longer = max(rows, columns, 1)
-    cell = min(max(least, PICTURE / longer), max(usual, min(most, SMALL_PICTURE / longer)))
-    return int(np.ceil(rows * cell + BAR + 40 + 8 * _widest(key_labels)))
+    return min(max(least, PICTURE / longer), max(usual, min(most, SMALL_PICTURE / longer)))
+
+
+def _row_height(rows: int, columns: int) -> float:
+    """Height of a row in pixels: a square cell's, but what can be read where few rows have many columns."""
+    return max(_side(rows, columns), min(READABLE_ROW, PICTURE / max(rows, 1)))
 
 
 def bare_layout(*, title: str, theme: palette.Theme) -> dict:

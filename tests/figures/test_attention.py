@@ -174,6 +174,23 @@ def test_tick_labels_are_cut_by_width_not_by_count():
     assert columns_of(shorten("x" * 99)) <= 19
 
 
+@pytest.mark.parametrize(("shape", "height", "one_row", "square"), [
+    ((12, 83), 12 * 18, 18, False), ((83, 83), 560, 18, True), ((83, 12), 560, 38, True), ((40, 83), 560, 18, False),
+    ((5, 5), 5 * 56, 56, True), ((12, 20), 12 * 28, 28, True),
+])
+def test_few_rows_with_many_keys_stay_legible(shape, height, one_row, square):
+    rows, columns = shape
+    figure = attention.pattern_heatmap(np.zeros(shape, np.float32), query_labels=["q"] * rows, texts=TEXTS,
+                                       key_labels=["k"] * columns)
+    empty = attention.pattern_heatmap(np.zeros((1, columns), np.float32), query_labels=["q"], texts=TEXTS,
+                                      key_labels=["k"] * columns)
+    assert figure.layout.height - empty.layout.height == pytest.approx(height - one_row, abs=2)
+    assert (figure.layout.yaxis.scaleanchor == "x") is square
+    name, = figure.layout.annotations
+    assert (name.text, name.xref, name.yref) == (TEXTS["query"], "x domain", "y domain")
+    assert figure.layout.yaxis2.title.text is None
+
+
 def test_the_toolbar_sends_nothing_away():
     config = attention.plotly_config("head-2-1")
     assert "sendChartToCloud" in config["modeBarButtonsToRemove"]
