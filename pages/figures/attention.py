@@ -187,24 +187,27 @@ def row_bars(
     weights: np.ndarray,
     *,
     key_labels: Sequence[str],
-    uniform: float,
+    uniform: np.ndarray,
     texts: Mapping[str, str],
     title: str = "",
+    number: str = ".2f",
     theme: palette.Theme = "light",
 ) -> go.Figure:
-    """What one query looks at: its keys by weight, the largest on top, beside the uniform weight.
+    """What one query looks at: its keys by weight, the largest on top, each beside its uniform weight.
 
     Args:
         weights: (k_len,) float32; NaN where masked, left out.
         key_labels: k_len display strings.
-        uniform: 1 / the number of keys in sight.
+        uniform: (k_len,) float, what each key would get if the query looked at all tokens in sight alike.
+        number: format of the bars' numbers.
         texts: `weight`, `uniform`, `others` (with `{count}` and `{mass}`), for what MOST_BARS leaves out.
 
     Raises:
         ValueError: the labels do not fit the weights.
     """
-    if weights.shape != (len(key_labels),):
-        raise ValueError(f"Expected weights ({len(key_labels)},), as the labels say; got {weights.shape}.")
+    if not weights.shape == uniform.shape == (len(key_labels),):
+        raise ValueError(f"Expected weights and uniform ({len(key_labels)},), as the labels say; got {weights.shape} "
+                         f"and {uniform.shape}.")
     # Stable: equal weights stay in the order of the text.
     ranked = np.argsort(-weights, kind="stable")
     ranked = ranked[~np.isnan(weights[ranked])]
@@ -214,26 +217,32 @@ def row_bars(
     colours = palette.weight_colours(theme)[palette.weights_to_bytes(values)]
     outline = palette.to_hex(palette.sequential(theme)[160:161])[0]
     bottom = max(len(shown), 1) - 0.5
-    notes = [{"x": uniform, "y": bottom, "yanchor": "top", "xanchor": "left", "showarrow": False,
-              "text": f"{escape(texts['uniform'])} {uniform:.2f}", "font": {"color": palette.ACCENT[theme]}}]
+    notes, even = [], [float(value) for value in uniform[shown]]
+    if even:
+        # One number where all keys share it; else the name alone, at the last bar's tick.
+        same = max(even) - min(even) < 1e-6
+        notes.append({"x": even[-1], "y": bottom, "yanchor": "top", "xanchor": "left", "showarrow": False,
+                      "text": escape(texts["uniform"]) + (f" {even[-1]:{number}}" if same else ""),
+                      "font": {"color": palette.ACCENT[theme]}})
     if left.size:
-        text = texts["others"].format(count=left.size, mass=f"{float(weights[left].sum()):.2f}")
+        text = texts["others"].format(count=left.size, mass=f"{float(weights[left].sum()):{number}}")
         notes.append({"xref": "paper", "x": 0, "y": len(shown) + 0.3, "xanchor": "left", "yanchor": "top",
                       "yshift": -2, "showarrow": False, "text": escape(text)})
     return go.Figure({
-        "type": "bar", "x": values, "y": place, "orientation": "h", "texttemplate": "%{x:.2f}",
+        "type": "bar", "x": values, "y": place, "orientation": "h", "texttemplate": f"%{{x:{number}}}",
         "textposition": "outside", "cliponaxis": False,
         "marker": {"color": palette.to_hex(colours), "line": {"width": 1, "color": outline}},
         "hovertemplate": f"%{{y}}<br>{escape(texts['weight'])} %{{x:.4f}}<extra></extra>",
     }, bare_layout(title=title, theme=theme) | {
         "margin": {"l": 8, "r": 8, "t": 44 if title else 8, "b": 32 if left.size else 8, "pad": 4},
-        "xaxis": {"range": [0, max(1.12 * float(values.max(initial=0.0)), 1.4 * uniform)], "showgrid": False,
-                  "zeroline": False, "showticklabels": False, "fixedrange": True},
+        "xaxis": {"range": [0, max(1.12 * float(values.max(initial=0.0)), 1.4 * max(even, default=1.0))],
+                  "showgrid": False, "zeroline": False, "showticklabels": False, "fixedrange": True},
         "yaxis": {"range": [bottom + 0.8, -0.5], "tickmode": "array", "tickvals": place, "automargin": True,
                   "ticktext": [isolate(escape(shorten(key_labels[key]))) for key in shown], "showgrid": False,
                   "zeroline": False, "fixedrange": True},
         "height": 56 + 24 * max(len(shown), 1) + (24 if left.size else 0) + (36 if title else 0),
-        "shapes": [{"type": "line", "x0": uniform, "x1": uniform, "y0": -0.5, "y1": bottom,
-                    "line": {"color": palette.ACCENT[theme], "width": 1.5, "dash": "dash"}}],
+        "shapes": [{"type": "line", "x0": value, "x1": value, "y0": at - 0.5, "y1": at + 0.5,
+                    "line": {"color": palette.ACCENT[theme], "width": 1.5, "dash": "dash"}}
+                   for at, value in enumerate(even)],
         "annotations": notes,
     })

@@ -60,10 +60,15 @@ def show(engine: LocalEngine, trace: Trace, head: Head, view: StreamView, _: Tra
         rows, columns = _region(engine.limits.detail, view, _)
         if max(rows[1] - rows[0], columns[1] - columns[0]) > engine.limits.detail:
             return _pooled(engine, trace, head, view, (rows, columns), theme, _)
-        view, weights = _part(engine, trace, head, view, (rows, columns))
+        view, weights, even = _part(engine, trace, head, view, (rows, columns))
     else:
         weights = stream_view.pattern(engine, trace.prompt, head, view)
-    weights, removed = _sink_switch(weights, view, _)
+        even = stream_view.even(engine, trace.prompt, head, view)
+    removed = None
+    if _sink_switch(_):
+        weights, removed = stream_view.set_sink_aside(weights, view)
+        even, _removed = stream_view.set_sink_aside(even, view)
+        _tell_sink(view, removed, _)
     row = _row(view)
     texts = _texts(_)
     chosen = token_link(
@@ -90,7 +95,7 @@ def show(engine: LocalEngine, trace: Trace, head: Head, view: StreamView, _: Tra
                               "hint": _("Point at a token to see its lines alone.")})
         else:
             st.caption(_("Lines are drawn up to {limit} tokens.").format(limit=LINES_UP_TO))
-    _inspect(weights, removed, row, view, theme, _)
+    _inspect(weights, even, removed, row, view, theme, _)
     return Shown(head, view, weights, figure, removed)
 
 
@@ -102,19 +107,19 @@ def _file_name(head: Head) -> str:
     return f"{head.stream}-layer{head.layer}-head{head.head}"
 
 
-def _sink_switch(weights: np.ndarray, view: StreamView, _: Translate) -> tuple[np.ndarray, np.ndarray | None]:
-    on = st.toggle(
+def _sink_switch(_: Translate) -> bool:
+    return st.toggle(
         _("Set the sink aside and renormalise"), key=SINK,
         help=_("The sink: keys that soak up mass from everywhere. Here: special tokens, punctuation and, in a "
                "decoder, the first token."),
     )
-    if not on:
-        return weights, None
-    rest, removed = stream_view.set_sink_aside(weights, view)
-    names = _(", ").join(escape(name) for name, sink in zip(view.keys, view.sink, strict=True) if sink)
-    st.caption(_("Set aside: {names}. They held {mass:.0%} of this head's mass.").format(
-        names=names, mass=float(removed.mean())))
-    return rest, removed
+
+
+def _tell_sink(view: StreamView, removed: np.ndarray, _: Translate) -> None:
+    names = [escape(name) for name in view.sinks]
+    sentence = (_("Set aside: {names}. It held {mass:.0%} of this head's mass.") if len(names) == 1 else
+                _("Set aside: {names}. They held {mass:.0%} of this head's mass."))
+    st.caption(sentence.format(names=_(", ").join(names), mass=float(removed.mean())))
 
 
 def _row(view: StreamView) -> int:
@@ -131,24 +136,26 @@ def _row(view: StreamView) -> int:
     return row
 
 
-def _inspect(weights: np.ndarray, removed: np.ndarray | None, row: int, view: StreamView, theme: palette.Theme,
-             _: Translate) -> None:
-    """One row in words and as bars, beside the uniform weight."""
-    values = weights[row]
+def _inspect(weights: np.ndarray, even: np.ndarray, removed: np.ndarray | None, row: int, view: StreamView,
+             theme: palette.Theme, _: Translate) -> None:
+    """One row in words and as bars, beside what each key would get if the row looked at every token alike."""
+    values, uniform = weights[row], even[row]
     visible = int((~np.isnan(values)).sum())
     query = escape(view.queries[row])
     if visible == 0 or not np.nansum(values) > 0:
         st.info(_("The row of {query} has nothing left to look at.").format(query=query))
         return
-    uniform = 1 / visible
     ranked = [key for key in np.argsort(-values, kind="stable") if not np.isnan(values[key])]
-    named = _(", ").join(f"**{escape(view.keys[key])}** {values[key]:.2f}" for key in ranked[:NAMED_KEYS])
+    same = bool(np.ptp(uniform[ranked]) < 1e-6)
+    named = _(", ").join(
+        f"**{escape(view.keys[key])}** {values[key]:.2f}" + ("" if same else f" ({uniform[key]:.2f})")
+        for key in ranked[:NAMED_KEYS])
     more = " …" if visible > NAMED_KEYS else ""
-    sentence = _("**{query}** looks at: {keys}, beside uniform {uniform:.2f}.")
-    if view.stream != "encoder":
-        sentence = _("The row **{query}** (the token it predicts ‹ the token it reads) looks at: {keys}, "
-                     "beside uniform {uniform:.2f}.")
-    st.markdown(sentence.format(query=query, keys=named + more, uniform=uniform))
+    subject = f"**{query}**" if view.stream == "encoder" else _(
+        "The row **{query}** (what it predicts ‹ what it reads)").format(query=query)
+    sentence = _("{row} looks at: {keys}, beside uniform {uniform:.2f}.") if same else _(
+        "{row} looks at: {keys}. In brackets: its share if all tokens in sight were looked at alike.")
+    st.markdown(sentence.format(row=subject, keys=named + more, uniform=float(uniform[ranked[0]])))
     if removed is not None:
         st.caption(_("The sink held {mass:.2f} of this row.").format(mass=float(removed[row])))
     st.plotly_chart(
@@ -175,11 +182,12 @@ def _not_empty(bounds: tuple[int, int], length: int) -> tuple[int, int]:
 
 
 def _part(engine: LocalEngine, trace: Trace, head: Head, view: StreamView,
-          region: Region) -> tuple[StreamView, np.ndarray]:
+          region: Region) -> tuple[StreamView, np.ndarray, np.ndarray]:
     rows, keys = region
-    by_token = stream_view.part(stream_view.view(trace, view.stream, unit="tokens"), rows, keys)
-    weights = np.where(engine.visible(trace.prompt, head), engine.pattern(trace.prompt, head), np.nan)
-    return by_token, weights[slice(*rows), slice(*keys)]
+    by_token = stream_view.view(trace, view.stream, unit="tokens")
+    weights, even = (of(engine, trace.prompt, head, by_token)[slice(*rows), slice(*keys)]
+                     for of in (stream_view.pattern, stream_view.even))
+    return stream_view.part(by_token, rows, keys), weights, even
 
 
 def _pooled(engine: LocalEngine, trace: Trace, head: Head, view: StreamView, region: Region, theme: palette.Theme,

@@ -216,7 +216,8 @@ def softmax(at: Place) -> Shown:
     shown = np.where(walk.terms.visible, walk.weights, np.nan)
     figure = attention.pattern_heatmap(shown, query_labels=at.view.queries, key_labels=at.view.keys,
                                        texts=_texts(_), selected_query=at.row, theme=at.theme)
-    bars = attention.row_bars(shown[at.row], key_labels=at.view.keys, uniform=uniform, theme=at.theme, texts={
+    bars = attention.row_bars(shown[at.row], key_labels=at.view.keys, uniform=np.full(len(weights), uniform),
+                              number=".3f", theme=at.theme, texts={
         "weight": _("weight"), "uniform": _("uniform"), "others": _("{count} others, together {mass}")})
     n, m = walk.weights.shape
     return Shown(f"softmax ({n}×{m}) → A ({n}×{m})", headline, [

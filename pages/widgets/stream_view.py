@@ -42,6 +42,11 @@ class StreamView:
     key_units: tuple[Word, ...]
 
     @property
+    def sinks(self) -> tuple[str, ...]:
+        """The labels of the keys that the sink switch sets aside."""
+        return tuple(name for name, sink in zip(self.keys, self.sink, strict=True) if sink)
+
+    @property
     def size(self) -> int:
         """The longer axis."""
         return max(len(self.queries), len(self.keys))
@@ -79,6 +84,16 @@ def part(shown: StreamView, rows: tuple[int, int], columns: tuple[int, int]) -> 
 def pattern(engine: LocalEngine, prompt: Prompt, head: Head, shown: StreamView) -> np.ndarray:
     """One head's pattern in the view's unit, (q_len, k_len) float32, NaN where masked."""
     return _in_units(engine.pattern(prompt, head), engine.visible(prompt, head), shown)
+
+
+def even(engine: LocalEngine, prompt: Prompt, head: Head, shown: StreamView) -> np.ndarray:
+    """What a head would give that looks at every token in sight alike, in the view's unit, as `pattern`.
+
+    By words it is handled as a pattern is: a word's share is summed over its tokens and averaged over its rows',
+    which under a causal mask see more and more.
+    """
+    visible = engine.visible(prompt, head)
+    return _in_units(visible / np.maximum(visible.sum(axis=1, keepdims=True), 1), visible, shown)
 
 
 def patterns(engine: LocalEngine, prompt: Prompt, shown: StreamView) -> np.ndarray:
@@ -124,6 +139,8 @@ def _flag(unit: Word) -> str:
 
 
 def _in_units(weights: np.ndarray, visible: np.ndarray, shown: StreamView) -> np.ndarray:
+    if shown.unit == "tokens":
+        return np.where(visible, weights, np.nan).astype(np.float32)
     units = {"query_words": shown.query_units, "key_words": shown.key_units}
     summed = words.aggregate(weights, **units)
     seen = words.aggregate(visible.astype(np.float32), **units) > 0

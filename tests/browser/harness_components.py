@@ -84,8 +84,8 @@ with right:
                texts={"lines": "注意力连线", "query": "查询", "key": "键", "masked": "不可见",
                       "hint": "指着一个词看它的连线"})
     visible = pattern[row]
-    st.plotly_chart(attention.row_bars(visible, key_labels=keys, uniform=1 / np.isfinite(visible).sum(),
-                                       texts=figure_texts, theme=theme), key="bars")
+    st.plotly_chart(attention.row_bars(visible, key_labels=keys, texts=figure_texts, theme=theme,
+                                       uniform=np.full(len(keys), 1 / np.isfinite(visible).sum())), key="bars")
 with left:
     st.plotly_chart(attention.difference_heatmap(pattern - patterns[0, 0], query_labels=queries, key_labels=keys,
                                                  texts=figure_texts, theme=theme), key="difference")

@@ -44,7 +44,7 @@ def test_no_token_reaches_plotly_as_markup():
     pattern = np.full((5, 5), 0.2, dtype=np.float32)
     texts = {**TEXTS, "weight": "<i>weight"}
     figure = attention.pattern_heatmap(pattern, query_labels=HOSTILE, key_labels=HOSTILE, texts=texts, title="<b>title")
-    bars = attention.row_bars(pattern[0], key_labels=HOSTILE, uniform=0.2, texts=texts, title="<b>title")
+    bars = attention.row_bars(pattern[0], key_labels=HOSTILE, uniform=np.full(5, 0.2), texts=texts, title="<b>title")
     ours = ("<br>", "<extra>", "</extra>")
     for one in (figure, bars):
         written = one.to_json().replace("\\u003c", "<").replace("\\u003e", ">").replace("\\u002f", "/")
@@ -109,7 +109,9 @@ def test_labels_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"Expected values \(1, 3\).*got \(2, 3\)"):
         attention.pattern_heatmap(np.zeros((2, 3)), query_labels=["a"], key_labels=["a", "b", "c"], texts=TEXTS)
     with pytest.raises(ValueError, match="Expected weights"):
-        attention.row_bars(np.zeros(3), key_labels=["a"], uniform=1.0, texts=TEXTS)
+        attention.row_bars(np.zeros(3), key_labels=["a"], uniform=np.ones(3), texts=TEXTS)
+    with pytest.raises(ValueError, match="Expected weights and uniform"):
+        attention.row_bars(np.zeros(1), key_labels=["a"], uniform=np.ones(3), texts=TEXTS)
     with pytest.raises(ValueError, match="edges"):
         attention.pattern_image(np.zeros((2, 2)), q_edges=np.arange(2), k_edges=np.arange(3), texts=TEXTS)
 
@@ -128,16 +130,30 @@ def test_differences_are_centred_on_zero_also_when_there_are_none():
 
 def test_bars_are_ranked_masked_keys_left_out_and_the_rest_is_summed():
     weights = np.array([0.1, np.nan, 0.6, 0.3], dtype=np.float32)
-    figure = attention.row_bars(weights, key_labels=["a", "b", "c", "d"], uniform=1 / 3, texts=TEXTS)
+    figure = attention.row_bars(weights, key_labels=["a", "b", "c", "d"], uniform=np.full(4, 1 / 3),
+                                texts=TEXTS)
     np.testing.assert_array_equal(figure.data[0].x, np.array([0.6, 0.3, 0.1], dtype=np.float32))
     assert [text.strip("\u2068\u2069") for text in figure.layout.yaxis.ticktext] == ["c", "d", "a"]
-    assert figure.layout.shapes[0].x0 == pytest.approx(1 / 3)
+    assert [shape.x0 for shape in figure.layout.shapes] == [pytest.approx(1 / 3)] * 3
+    assert figure.layout.annotations[0].text == "uniform 0.33"
     many = np.full(30, 1 / 30, dtype=np.float32)
-    figure = attention.row_bars(many, key_labels=[str(i) for i in range(30)], uniform=1 / 30, texts=TEXTS)
+    figure = attention.row_bars(many, key_labels=[str(i) for i in range(30)], uniform=np.full(30, 1 / 30),
+                                texts=TEXTS)
     assert len(figure.data[0].x) == attention.MOST_BARS
     assert figure.layout.annotations[-1].text == "6 more, 0.20 together"
-    empty = attention.row_bars(np.full(2, np.nan, np.float32), key_labels=["a", "b"], uniform=0.5, texts=TEXTS)
+    empty = attention.row_bars(np.full(2, np.nan, np.float32), key_labels=["a", "b"], uniform=np.full(2, np.nan),
+                               texts=TEXTS)
     assert len(empty.data[0].x) == 0
+
+
+def test_each_bar_has_the_uniform_weight_of_its_own_key():
+    weights = np.array([0.2, 0.5, 0.3], dtype=np.float32)
+    figure = attention.row_bars(weights, key_labels=["a", "b", "c"], uniform=np.array([0.1, 0.7, 0.2]), texts=TEXTS,
+                                number=".3f")
+    assert [(shape.x0, shape.x1, shape.y0, shape.y1) for shape in figure.layout.shapes] == [
+        (0.7, 0.7, -0.5, 0.5), (0.2, 0.2, 0.5, 1.5), (0.1, 0.1, 1.5, 2.5)]
+    assert figure.layout.annotations[0].text == "uniform" and figure.data[0].texttemplate == "%{x:.3f}"
+    assert figure.layout.xaxis.range[1] > 0.7
 
 
 def test_a_pooled_picture_stands_on_token_positions():

@@ -47,6 +47,24 @@ def test_words_sum_keys_and_average_queries(engine):
     np.testing.assert_allclose(np.nansum(weights, 1), 1, atol=1e-6)
 
 
+@pytest.mark.parametrize(("model", "stream"), [("gpt2", "decoder"), ("marian", "encoder"), ("marian", "cross")])
+@pytest.mark.parametrize("unit", stream_view.UNITS)
+def test_looking_at_all_tokens_alike_gives_a_word_the_share_of_its_tokens(engine, model, stream, unit):
+    prompt = Prompt(model, TEXT, target="a dog" if model == "marian" else None)
+    shown = stream_view.view(engine.trace(prompt), stream, unit=unit)
+    even = stream_view.even(engine, prompt, Head(stream, 1, 0), shown)
+    n_keys = shown.key_units[-1].end
+    for i, query in enumerate(shown.query_units):
+        for j, key in enumerate(shown.key_units):
+            shares = []
+            for row in range(query.start, query.end):
+                in_sight = range(row + 1 if stream == "decoder" else n_keys)
+                shares.append(sum(key.start <= token < key.end for token in in_sight) / len(in_sight))
+            expected = sum(shares) / len(shares)
+            assert np.isnan(even[i, j]) if expected == 0 else even[i, j] == pytest.approx(expected, abs=1e-6)
+    assert unit == "tokens" or any(unit_.end - unit_.start > 1 for unit_ in shown.key_units)
+
+
 def test_decoder_rows_name_the_predicted_and_the_consumed_token(engine):
     trace = engine.trace(Prompt("marian", TEXT, target="a b"))
     shown = stream_view.view(trace, "cross", unit="tokens")
