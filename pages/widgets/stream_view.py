@@ -6,6 +6,8 @@ nothing. Masked cells are NaN from here on, so that they cannot pass for zero.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,9 +15,11 @@ import numpy as np
 import streamlit as st
 
 from engine import Head, LocalEngine, Prompt, Trace, Word, summaries, words
+from engine.types import Token
 
 Unit = Literal["words", "tokens"]
 UNITS: tuple[Unit, ...] = ("words", "tokens")
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,8 @@ class StreamView:
 
     Attributes:
         stream, unit: which.
-        queries: q_len labels; in `decoder` and `cross` "predicted ‹ read".
-        keys: k_len labels.
+        queries: q_len labels; in `decoder` and `cross` "predicted ‹ read". A text that repeats carries its number.
+        keys: k_len labels, likewise.
         query_flags, key_flags: "", "unknown", "fallback" or "special" for each.
         sink: (k_len,) bool, the keys that the sink switch sets aside.
         query_units, key_units: the token ranges that the labels stand for.
@@ -59,16 +63,49 @@ def view(trace: Trace, stream: str, *, unit: Unit) -> StreamView:
         query_units, key_units = axes.query_words, axes.key_words
     else:
         query_units, key_units = _one_by_one(axes.query), _one_by_one(axes.key)
-    queries = tuple(unit_.text for unit_ in query_units)
+    keys = numbered([(unit_.start, unit_.text) for unit_ in key_units])
+    queries = keys
     if stream != "encoder":
-        queries = tuple(f"{unit_.text} ‹ {axes.consumed[unit_.start].text}" for unit_ in query_units)
+        read = trace.tokens("decoder")
+        read_units = read.key_words if unit == "words" else _one_by_one(read.key)
+        queries, read_keys = _predicted_and_read(query_units, read_units, read.key)
+        keys = read_keys if stream == "decoder" else keys
     token_sink = summaries.sink_keys(axes.key, stream=stream)
     return StreamView(
-        stream=stream, unit=unit, queries=queries, keys=tuple(unit_.text for unit_ in key_units),
+        stream=stream, unit=unit, queries=queries, keys=keys,
         query_flags=tuple(_flag(unit_) for unit_ in query_units), key_flags=tuple(_flag(unit_) for unit_ in key_units),
         sink=np.array([bool(token_sink[unit_.start:unit_.end].all()) for unit_ in key_units]),
         query_units=query_units, key_units=key_units,
     )
+
+
+def numbered(placed: Sequence[tuple[int, str]]) -> tuple[str, ...]:
+    """Labels that tell apart what repeats: 我₁, 我₂ …; a text that stands at one place alone stays bare.
+
+    Args:
+        placed: (place, text) of each; the same text at the same place is the same thing.
+    """
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, text in sorted(set(placed)):
+        places[text].append(place)
+    number = {(place, text): index for text, at in places.items() for index, place in enumerate(at, 1)}
+    return tuple(text if len(places[text]) == 1 else text + str(number[place, text]).translate(_SUBSCRIPTS)
+                 for place, text in placed)
+
+
+def _predicted_and_read(query_units: Sequence[Word], read_units: Sequence[Word],
+                        read: Sequence[Token]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Labels of a decoder's rows, "predicted ‹ read", and of what it has read.
+
+    What is predicted is read one place later, so both are numbered as one text. A row reads the word that ends
+    where the row starts; where it starts within a word, the token.
+    """
+    names = numbered([(unit.start, unit.text) for unit in read_units]
+                     + [(unit.start + 1, unit.text) for unit in query_units])
+    keys, predicted = names[:len(read_units)], names[len(read_units):]
+    last = {unit.end - 1: name for unit, name in zip(read_units, keys, strict=True)}
+    return tuple(f"{name} ‹ {last.get(unit.start, read[unit.start].text)}"
+                 for unit, name in zip(query_units, predicted, strict=True)), keys
 
 
 def part(shown: StreamView, rows: tuple[int, int], columns: tuple[int, int]) -> StreamView:
@@ -130,7 +167,7 @@ def set_sink_aside(weights: np.ndarray, shown: StreamView) -> tuple[np.ndarray, 
     return np.where(masked | shown.sink, np.nan, rest).astype(np.float32), removed
 
 
-def _one_by_one(tokens) -> tuple[Word, ...]:
+def _one_by_one(tokens: Sequence[Token]) -> tuple[Word, ...]:
     return tuple(Word(token.text, i, i + 1, token.special, token.flag) for i, token in enumerate(tokens))
 
 

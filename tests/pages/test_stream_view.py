@@ -65,6 +65,35 @@ def test_looking_at_all_tokens_alike_gives_a_word_the_share_of_its_tokens(engine
     assert unit == "tokens" or any(unit_.end - unit_.start > 1 for unit_ in shown.key_units)
 
 
+def test_texts_that_repeat_are_numbered_and_others_stay_bare():
+    assert stream_view.numbered([(0, "我"), (1, "你"), (2, "我")]) == ("我₁", "你", "我₂")
+    assert stream_view.numbered([(at, "a") for at in range(12)])[9:] == ("a₁₀", "a₁₁", "a₁₂")
+    # Twice at one place is once.
+    assert stream_view.numbered([(0, "<s>"), (1, "a"), (1, "a"), (2, "</s>")]) == ("<s>", "a", "a", "</s>")
+    assert stream_view.numbered([(1, "a"), (2, "b"), (1, "a"), (3, "a")]) == ("a₁", "b", "a₁", "a₂")
+
+
+@pytest.mark.parametrize("unit", stream_view.UNITS)
+def test_a_decoder_numbers_what_it_predicts_as_what_it_then_reads(engine, unit):
+    trace = engine.trace(Prompt("marian", TEXT, target="aa bb aa cat"))
+    for stream in ("decoder", "cross"):
+        shown = stream_view.view(trace, stream, unit=unit)
+        predicted, read = zip(*(label.split(" ‹ ") for label in shown.queries), strict=True)
+        assert read[1:] == predicted[:-1]
+        repeated = [label for label in predicted if label[-1] in "₁₂₃₄₅₆₇₈₉"]
+        assert len(set(repeated)) == len(repeated) >= 2
+    assert unit == "tokens" or {"aa₁", "aa₂", "bb", "cat"} < set(predicted)
+
+
+def test_a_row_that_starts_within_a_word_reads_the_token(engine):
+    trace = engine.trace(Prompt("gpt2", "cats purr"))
+    axes, shown = trace.tokens("decoder"), stream_view.view(trace, "decoder", unit="words")
+    assert axes.key_words[0].end > 1, "the first word is one token: nothing starts within it"
+    assert shown.queries[0].split(" ‹ ")[1] == axes.consumed[0].text
+    following = next(at for at, unit in enumerate(shown.query_units) if unit.start == axes.key_words[0].end - 1)
+    assert shown.queries[following].split(" ‹ ")[1] == axes.key_words[0].text
+
+
 def test_decoder_rows_name_the_predicted_and_the_consumed_token(engine):
     trace = engine.trace(Prompt("marian", TEXT, target="a b"))
     shown = stream_view.view(trace, "cross", unit="tokens")
