@@ -154,7 +154,7 @@ def _inspect(weights: np.ndarray, even: np.ndarray, removed: np.ndarray | None, 
     subject = f"**{query}**" if view.stream == "encoder" else _(
         "The row **{query}** (what it predicts ‹ what it reads)").format(query=query)
     sentence = _("{row} looks at: {keys}, beside uniform {uniform:.2f}.") if same else _(
-        "{row} looks at: {keys}. In brackets: its share if all tokens in sight were looked at alike.")
+        "{row} looks at: {keys}; in brackets the share it would get if all tokens in sight were looked at alike.")
     st.markdown(sentence.format(row=subject, keys=named + more, uniform=float(uniform[ranked[0]])))
     if removed is not None:
         st.caption(_("The sink held {mass:.2f} of this row.").format(mass=float(removed[row])))
