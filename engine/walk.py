@@ -119,7 +119,7 @@ def _compute(timeline: Timeline, head: Head, arguments: dict[str, torch.Tensor])
         sharing=tuple(h for h in range(call.n_heads) if call.kv_head(h) == kv_head),
         parts=parts, residual=_kept(_wide(stream.residual)), input=_kept(_wide(read)), prenormed=stream.prenormed,
         query=query, key=key, value=value, rotation=rotation, terms=terms,
-        heads=_kept(ours), own=_kept(made[index]),
+        heads=_kept(ours), own=_kept(made[index]), output_bias=_kept(bias),
         parts_out=_kept(np.linalg.norm(made, axis=-1)), output=_kept(projected), addend=_kept(addend),
         total=_kept(total), after=None if after is None else _kept(after), checks=tuple(checks),
         **{name: _kept(array) for name, array in steps.items()},

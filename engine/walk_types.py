@@ -122,6 +122,7 @@ class Walk:
         heads: (n_heads, q_len, d_value), every head's `mixed`.
         own: (q_len, d_model), this head's part of the output projection, without bias.
         parts_out: (n_heads, q_len) length of every head's part.
+        output_bias: (d_model,), the output projection's bias, zeros where there is none.
         output: (q_len, d_model), the output projection of all heads.
         addend: (q_len, d_model), what is added to the residual: `output`, or its norm (Gemma 2).
         total: (q_len, d_model), residual + addend.
@@ -152,6 +153,7 @@ class Walk:
     heads: np.ndarray
     own: np.ndarray
     parts_out: np.ndarray
+    output_bias: np.ndarray
     output: np.ndarray
     addend: np.ndarray
     total: np.ndarray

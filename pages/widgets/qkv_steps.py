@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.walk_types import Walk
+from engine.walk_types import Projection, Walk
 from pages.figures import attention, palette, qkv
 from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
@@ -101,7 +101,8 @@ def entrance(at: Place) -> Shown:
                                       "before; its length is now {length}."))
     else:
         headline = joined(headline, _("The vector that layer {layer} reads has length {length}."))
-    return Shown(f"X ({n}×{d})", headline.format(**words), [_rows("entrance", rows, labels, at, gaps[1:])])
+    shapes = f"X ({n}×{d})" + (f"   norm(X) ({n}×{d})" if walk.prenormed else "")
+    return Shown(shapes, headline.format(**words), [_rows("entrance", rows, labels, at, gaps[1:])])
 
 
 def projections(at: Place) -> Shown:
@@ -119,10 +120,10 @@ def projections(at: Place) -> Shown:
         for values, stage in stages:
             rows.append(values[place])
             labels.append(" · ".join(filter(None, (letter, word, stage))))
-    (d, d_in), n, m = walk.query.weight.shape, len(walk.query.after), len(walk.key.after)
-    d_value = len(walk.value.weight)
-    shapes = (f"X ({n}×{d_in}) · W_Q ({d_in}×{d}) = Q ({n}×{d})   X ({m}×{walk.key.weight.shape[1]}) · W_K "
-              f"({walk.key.weight.shape[1]}×{d}) = K ({m}×{d})   W_V → V ({m}×{d_value})")
+    read = _read(walk)
+    shapes = "\n".join((_product(read, walk.query, "Q"), *(
+        _product(read if walk.self_attention else "X_enc", part, letter)
+        for part, letter in ((walk.key, "K"), (walk.value, "V")))))
     norms = {"q": np.linalg.norm(walk.query.after[at.row]), "k": np.linalg.norm(walk.key.after[at.column]),
              "v": np.linalg.norm(walk.value.after[at.column])}
     headline = _("Three matrices make three kinds of vectors: {query} asks with **q** (length {q:.2f}), {key} answers "
@@ -268,9 +269,9 @@ def output(at: Place) -> Shown:
                     y1=0.5, line={"color": palette.ACCENT[at.theme], "width": 3})
     names = [_("head {head}").format(head=index) for index in range(n_heads)]
     parts = qkv.bars(lengths, labels=names, name=_("length of the part"), selected=walk.head.head, theme=at.theme)
-    width, d_model = n_heads * d_value, walk.d_model
+    width = n_heads * d_value
     return Shown(
-        f"Z ({n}×{width}) · W_O ({width}×{d_model}) = ({n}×{d_model})   + X ({n}×{d_model})", headline, [
+        _sums(walk), headline, [
             Drawn("concatenated", _("All heads side by side; this head's stretch is outlined"), heads,
                   {_("dimension"): np.arange(width), _("value"): concatenated}),
             _rows("residual", rows, labels, at, [len(rows) - 1 if walk.after is not None else len(rows)]),
@@ -283,6 +284,30 @@ RENDER: dict[str, Callable[[Place], Shown]] = {
     "input": entrance, "projections": projections, "dot": dot, "mask": mask, "softmax": softmax, "mix": mix,
     "output": output,
 }
+
+
+def _read(walk: Walk) -> str:
+    """What the layer's queries are made of: the residual stream, or in a pre-LN layer its norm."""
+    return "norm(X)" if walk.prenormed else "X"
+
+
+def _product(read: str, part: Projection, letter: str) -> str:
+    """One projection with its shapes, its bias where it has one, and the norm or rotation that follows."""
+    (d, d_in), length = part.weight.shape, len(part.after)
+    bias = f" + b_{letter} ({d})" if part.bias.any() else ""
+    made = f"{read} ({length}×{d_in}) · W_{letter} ({d_in}×{d}){bias} = {letter} ({length}×{d})"
+    return " → ".join([made, *(name for name, done in (("norm", part.normed), ("RoPE", part.rotated)) if done)])
+
+
+def _sums(walk: Walk) -> str:
+    """The output projection and the residual's sum with their shapes, and the norm where this layer has one."""
+    n_heads, n, d_value = walk.heads.shape
+    width, d = n_heads * d_value, walk.d_model
+    bias = f" + b_O ({d})" if walk.output_bias.any() else ""
+    addend = "O" if np.array_equal(walk.addend, walk.output) else "norm(O)"
+    after = "" if walk.after is None else f" → norm(X′) ({n}×{d})"
+    return (f"Z ({n}×{width}) · W_O ({width}×{d}){bias} = O ({n}×{d})\n"
+            f"X ({n}×{d}) + {addend} ({n}×{d}) = X′ ({n}×{d}){after}")
 
 
 def _texts(_: Translate) -> dict[str, str]:

@@ -154,6 +154,8 @@ def test_every_step_is_the_models_own(engine, judges, name, stream):
             np.testing.assert_allclose(found.mixed, mixed[:, index * d:(index + 1) * d], atol=EXACT)
             np.testing.assert_allclose(found.heads.transpose(1, 0, 2).reshape(mixed.shape), mixed, atol=EXACT)
             np.testing.assert_allclose(found.output, judge.made(real.output), atol=EXACT)
+            np.testing.assert_array_equal(found.output_bias, real.output.bias.detach().numpy()
+                                          if real.output.bias is not None else np.zeros(found.d_model))
             np.testing.assert_allclose(found.total, found.residual + found.output, atol=EXACT)
         # From the last head's seventh step on, the layer's own modules; all heads agree on it above.
         with torch.no_grad():
