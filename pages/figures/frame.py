@@ -26,6 +26,9 @@ SMALL_PICTURE = 300
 PICTURE = 560
 #: Height in pixels that a row keeps where a picture is wider than high: below it the rows' labels overprint.
 READABLE_ROW = 18
+#: Numbers below this are written with a power of ten.
+POWERS_BELOW = 1e-3
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 #: Height of the colour bar with its ticks and name, in pixels.
 BAR = 60
 #: Of an axis in a figure with margins of its own: Plotly need not measure the labels, neither to make room for them,
@@ -47,6 +50,30 @@ def written(value: float, number: str) -> str:
     """`value` in the format `number`, with the minus that Plotly writes; nothing but zeros has no sign."""
     text = f"{value:{number}}"
     return text.replace("-", "−") if text.strip("+-0.") else text.lstrip("+-")
+
+
+def compact(value: float) -> str:
+    """`value` in three digits; below a thousandth as a power of ten: 0.0123, 9.16 × 10⁻⁵."""
+    if not 0 < abs(value) < POWERS_BELOW:
+        return written(value, ".3g")
+    mantissa, power = f"{value:.2e}".split("e")
+    return f"{mantissa} × {_power(int(power))}".replace("-", "−")
+
+
+def in_powers(values: np.ndarray) -> tuple[np.ndarray, str]:
+    """Numbers that are all below a thousandth as multiples of one power of ten, and what to say of it: " (× 10⁻⁴)".
+
+    Numbers that need no power come back as they are, with "".
+    """
+    most = float(np.nanmax(np.abs(values), initial=0.0))
+    if not 0 < most < POWERS_BELOW:
+        return values, ""
+    power = int(np.floor(np.log10(most)))
+    return values * 10.0**-power, f" (× {_power(power)})"
+
+
+def _power(exponent: int) -> str:
+    return "10" + str(exponent).translate(_SUPERSCRIPTS)
 
 
 def columns_of(text: str) -> int:

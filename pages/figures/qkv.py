@@ -20,6 +20,7 @@ from pages.figures.frame import (
     colour_bar,
     columns_of,
     escape,
+    in_powers,
     isolate,
     picture_height,
     shorten,
@@ -185,13 +186,14 @@ def bars(values: np.ndarray, *, labels: Sequence[str], name: str, selected: int 
         selected: the bar to point out.
         number: format of the bars' numbers.
     """
-    values = np.asarray(values, np.float64)
+    values, power = in_powers(np.asarray(values, np.float64))
+    name += power
     low, high = palette.to_hex(palette.diverging(theme)[[48, 208]])
     edges = [palette.ACCENT[theme] if at == selected else "rgba(128,128,128,0.5)" for at in range(len(values))]
     texts = ["–" if np.isnan(value) else written(value, number) for value in values]
     known = np.nan_to_num(values)
     lowest, highest = min(known.min(initial=0), 0), max(known.max(initial=0), 0)
-    room = 0.22 * (float(highest - lowest) or 1.0)
+    room = _room(texts) * (float(highest - lowest) or 1.0)
     return go.Figure([{
         "type": "bar", "x": known, "y": np.arange(len(values)), "orientation": "h", "text": texts,
         "textposition": "outside", "cliponaxis": False,
@@ -203,10 +205,48 @@ def bars(values: np.ndarray, *, labels: Sequence[str], name: str, selected: int 
         "xaxis": {"title": {"text": escape(name), "standoff": 4}, "showgrid": False, "showticklabels": False,
                   "range": [lowest - room * (lowest < 0), highest + room], "fixedrange": True,
                   "zerolinecolor": "rgba(128,128,128,0.6)"},
-        "yaxis": {"tickmode": "array", "tickvals": np.arange(len(values)), "automargin": True, "fixedrange": True,
-                  "ticktext": [isolate(escape(shorten(label, 24))) for label in labels], "showgrid": False,
-                  "range": [len(values) - 0.4, -0.6], "zeroline": False},
+        "yaxis": _names_axis(labels),
     })
+
+
+def bar_pairs(first: np.ndarray, second: np.ndarray, *, labels: Sequence[str], names: tuple[str, str], name: str,
+              number: str = ".3f", theme: palette.Theme = "light") -> go.Figure:
+    """Two numbers for each label as horizontal bars, one below the other, in the order given.
+
+    Args:
+        first, second: (n,) float, ≥ 0.
+        names: of the two series.
+        name, number: as in `bars`.
+    """
+    place = np.arange(len(labels))
+    shades = palette.to_hex(palette.sequential(theme)[[220, 110]])
+    texts = [[written(value, number) for value in values] for values in (first, second)]
+    most = max(float(np.max(values, initial=0.0)) for values in (first, second)) or 1.0
+    return go.Figure([{
+        "type": "bar", "x": np.asarray(values, np.float64), "y": place, "orientation": "h", "name": escape(series),
+        "text": texts[at], "textposition": "outside", "cliponaxis": False, "marker": {"color": shades[at]},
+        "hovertemplate": f"%{{y}}<br>{escape(series)} %{{x:.4g}}<extra></extra>",
+    } for at, (series, values) in enumerate(zip(names, (first, second), strict=True))],
+        bare_layout(title="", theme=theme) | {
+            "margin": {"l": 8, "r": 8, "t": 36, "b": 36, "pad": 4}, "height": 90 + 44 * len(labels),
+            "barmode": "group", "showlegend": True, "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
+            "xaxis": {"title": {"text": escape(name), "standoff": 4}, "showgrid": False, "showticklabels": False,
+                      "range": [0, most * (1 + _room(texts[0] + texts[1]))], "fixedrange": True,
+                      "zerolinecolor": "rgba(128,128,128,0.6)"},
+            "yaxis": _names_axis(labels),
+    })
+
+
+def _names_axis(labels: Sequence[str]) -> dict:
+    """The axis of horizontal bars: a name each, the first on top."""
+    return {"tickmode": "array", "tickvals": np.arange(len(labels)), "automargin": True, "fixedrange": True,
+            "ticktext": [isolate(escape(shorten(label, 24))) for label in labels], "showgrid": False,
+            "range": [len(labels) - 0.4, -0.6], "zeroline": False}
+
+
+def _room(texts: Sequence[str]) -> float:
+    """Room for the numbers outside of bars, as a share of the longest bar, that does on a narrow picture too."""
+    return 0.055 * max((len(text) for text in texts), default=0)
 
 
 def sharing(n_heads: int, n_kv_heads: int, *, head: int, texts: Mapping[str, str],

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import bare_layout, escape, upright
+from pages.figures.frame import bare_layout, escape, in_powers, upright, written
 
 #: Where a head's name may stand, and its centre's distance from the dot, in pixels (right, up).
 _SIDES = {"top center": (0, 17), "bottom center": (0, -17), "middle right": (23, 0), "middle left": (-23, 0)}
@@ -139,18 +139,20 @@ def pairs(first: np.ndarray, second: np.ndarray, *, labels: Sequence[str], names
     """
     shades = palette.to_hex(palette.sequential(theme)[[220, 110]])
     place = np.arange(len(labels))
+    both, power = in_powers(np.array([first, second], np.float64))
+    value += power
     ticks = [f"<b>{escape(label)}</b>" if at == selected else escape(label) for at, label in enumerate(labels)]
     return go.Figure([
-        {"type": "bar", "x": place, "y": np.asarray(values, np.float64), "name": escape(name),
+        {"type": "bar", "x": place, "y": values, "name": escape(name),
          "marker": {"color": shades[at]}, "hovertemplate": f"{escape(name)}: %{{y:.4g}}<extra></extra>",
-         "text": [f"{value:.3g}" for value in values], "textposition": "outside", "textangle": 0,
+         "text": [written(number, ".3g") for number in values], "textposition": "outside", "textangle": 0,
          "textfont": {"size": 11}, "constraintext": "none", "cliponaxis": False}
-        for at, (name, values) in enumerate(zip(names, (first, second), strict=True))
+        for at, (name, values) in enumerate(zip(names, both, strict=True))
     ], _plain(theme) | {
         "showlegend": True, "height": 300, "barmode": "group",
         "legend": {"orientation": "h", "x": 0, "y": 1.06, "yanchor": "bottom"},
         "xaxis": {"tickmode": "array", "tickvals": place, "ticktext": ticks, "fixedrange": True, "showgrid": False},
-        "yaxis": _axis(value) | {"rangemode": "tozero", "exponentformat": "power",
+        "yaxis": _axis(value) | {"rangemode": "tozero",
                                  "title": {"text": escape(value), "standoff": 14}},
     })
 

@@ -12,6 +12,7 @@ from engine import Head, LocalEngine, Prompt, Trace, circuits, knockouts
 from engine.knockouts import Effects
 from engine.walk_types import Walk
 from pages.figures import qkv_charts
+from pages.figures.frame import compact
 from pages.widgets import drawn, qkv_roles
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Translate
@@ -78,8 +79,8 @@ def _effects(engine: LocalEngine, prompt: Prompt, at: Place, _: Translate) -> Dr
     names = [_("head {head}").format(head=index) for index in range(n_heads)]
     figure = qkv_charts.pairs(removed, alone, labels=names, names=(_("this head removed"), _("this head alone")),
                               value=unit, selected=head.head, theme=at.theme)
-    title = _("Layer {layer}: each head removed, and each alone (none at all: {none:.3g})").format(
-        layer=head.layer, none=none)
+    title = _("Layer {layer}: each head removed, and each alone (none at all: {none})").format(
+        layer=head.layer, none=compact(none))
     return Drawn("head-effects", title, figure, {
         _("head"): names, _("this head removed"): removed, _("this head alone"): alone})
 

@@ -13,6 +13,7 @@ from engine.circuits import ROLES, SILENCED
 from engine.knockouts import Effects
 from engine.walk_types import Walk
 from pages.figures import attention, qkv
+from pages.figures.frame import compact
 from pages.widgets import controls, drawn
 from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
@@ -100,7 +101,7 @@ def unit_name(effects: Effects, _: Translate) -> str:
 def amount(effects: Effects, run: int, _: Translate) -> str:
     """The mean change of one run with its unit."""
     value = effects.mean()[run]
-    return _("{value:.3g} nats a word").format(value=value) if effects.unit == "nats" else f"{value:.1%}"
+    return _("{value} nats a word").format(value=compact(value)) if effects.unit == "nats" else f"{value:.1%}"
 
 
 def flipped(effects: Effects, run: int, _: Translate) -> str:

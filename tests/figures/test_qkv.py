@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from pages.figures import palette, qkv, qkv_charts
+from pages.figures import frame, palette, qkv, qkv_charts
 
 TEXTS = {"dimension": "dimension", "value": "value", "product": "product", "sum": "sum", "query": "query",
          "key": "key", "score": "score", "masked": "masked", "queries": "queries", "keys": "keys"}
@@ -79,6 +79,39 @@ def test_bars_keep_their_order_and_say_what_is_missing():
     json.loads(qkv.bars(np.zeros(0), labels=[], name="value").to_json())
 
 
+def test_small_numbers_share_one_power_of_ten_that_the_axis_says():
+    figure = qkv.bars(np.array([0.000235, 9.16e-05, np.nan]), labels=["a", "b", "c"], name="nats", number=".3g")
+    assert figure.data[0].text == ("2.35", "0.916", "–") and figure.layout.xaxis.title.text == "nats (× 10⁻⁴)"
+    np.testing.assert_allclose(figure.data[0].x, [2.35, 0.916, 0])
+    both = qkv_charts.pairs(np.array([0.000235]), np.array([9.16e-05]), labels=["a"], names=("x", "y"), value="nats")
+    assert [trace.text for trace in both.data] == [("2.35",), ("0.916",)]
+    assert both.layout.yaxis.title.text == "nats (× 10⁻⁴)"
+    assert [frame.compact(value) for value in (0.0, 0.0123, 9.16e-05, -1.8e-11)] == [
+        "0", "0.0123", "9.16 × 10⁻⁵", "−1.80 × 10⁻¹¹"]
+    for plain in (np.array([0.5, 1e-9]), np.zeros(2), np.zeros(0)):
+        assert frame.in_powers(plain) == (pytest.approx(plain), "")
+
+
+def test_longer_numbers_get_more_room_beside_their_bars():
+    def room(number):
+        figure = qkv.bars(np.array([0.123456]), labels=["a"], name="value", number=number)
+        return figure.layout.xaxis.range[1] / 0.123456 - 1
+
+    # A plot of 180 pixels, characters of 7: the share of the plot that is right of the longest bar holds the number.
+    for number, characters in ((".2f", 4), (".6f", 8)):
+        assert 180 * room(number) / (1 + room(number)) > 7 * characters * 0.95
+
+
+def test_bar_pairs_show_both_numbers_of_each_row_also_where_one_is_nothing():
+    figure = qkv.bar_pairs(np.array([0.0, 3e-8]), np.array([0.3, 0.319]), labels=["a", "b"], names=("on", "off"),
+                           name="change")
+    assert [list(trace.x) for trace in figure.data] == [[0, 3e-8], [0.3, 0.319]]
+    assert [trace.text for trace in figure.data] == [("0.000", "0.000"), ("0.300", "0.319")]
+    assert [trace.name for trace in figure.data] == ["on", "off"] and figure.layout.showlegend
+    assert figure.layout.xaxis.range[1] > 0.319 and strip(figure.layout.yaxis.ticktext) == ["a", "b"]
+    qkv.bar_pairs(np.zeros(0), np.zeros(0), labels=[], names=("x", "y"), name="value").to_json()
+
+
 def test_grouped_heads_lead_to_their_own_key():
     figure = qkv.sharing(6, 2, head=4, texts=TEXTS)
     lines = [trace for trace in figure.data if trace.mode == "lines"]
@@ -136,6 +169,7 @@ def test_no_token_reaches_plotly_as_markup():
         qkv.products(np.ones(2), np.ones(2), order="size", texts=texts),
         qkv.masked_scores(two, two == 0, query_labels=[HOSTILE], key_labels=[HOSTILE], texts=texts),
         qkv.bars(np.ones(1), labels=[HOSTILE], name=HOSTILE),
+        qkv.bar_pairs(np.ones(1), np.ones(1), labels=[HOSTILE], names=(HOSTILE, HOSTILE), name=HOSTILE),
         qkv.sharing(2, 1, head=0, texts=texts),
         qkv_charts.pairs(np.ones(1), np.ones(1), labels=[HOSTILE], names=(HOSTILE, HOSTILE), value=HOSTILE),
     ]
