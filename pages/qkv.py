@@ -28,6 +28,8 @@ from pages.widgets.qkv_steps import Place
 
 PERMALINK = ("model", "text", "target", "stream", "layer", "head", "row", "column", "part", "step", "neurons",
              "silenced", "mask")
+#: Parts that show the chosen pair of tokens; the others are of the head, or of all heads.
+OF_A_PAIR = ("walk", "roles")
 
 
 @st.fragment
@@ -37,10 +39,14 @@ def explore(engine: LocalEngine, trace: Trace, spoken: Language, _: Translate) -
         head = qkv_choice.choose_head(trace, _)
         found = qkv_choice.walk(engine, trace.prompt, head)
         view = stream_view.view(trace, head.stream, unit="tokens")
-        row, column = qkv_choice.choose_pair(found, view, _)
+        row, column = qkv_choice.pair(found, view)
+        above = st.container()
         part = controls.choice(_("Part"), {
             "walk": _("The seven steps"), "roles": _("What they do"), "limits": _("Where they fall short"),
             "heads": _("Why several heads"), "masks": _("Masks")}, key="part")
+        if part in OF_A_PAIR:
+            with above:
+                row, column = qkv_choice.choose_pair(view, _)
         order = qkv_walk.order(_) if part == "walk" else "dimension"
         at = Place(found, view, row, column, order, st.context.theme.type or "light", _)
         if part == "walk":
@@ -54,17 +60,17 @@ def explore(engine: LocalEngine, trace: Trace, spoken: Language, _: Translate) -
         else:
             pictures = qkv_masks.show(engine, trace, at, _)
         if pictures:
-            drawn.offer("qkv", pictures, facts=_facts(trace, at, _), language=spoken, _=_)
+            drawn.offer("qkv", pictures, facts=_facts(trace, at, part, _), language=spoken, _=_)
         _write_permalink(trace, _)
 
 
-def _facts(trace: Trace, at: Place, _: Translate) -> list[tuple[str, str]]:
+def _facts(trace: Trace, at: Place, part: str, _: Translate) -> list[tuple[str, str]]:
     head = at.walk.head
     worst = max(error for _step, error in at.walk.checks)
     return [
         (_("Sentence"), trace.source_text), (_("Output"), trace.output), (_("Model"), trace.provenance.model),
         (_("Head"), f"{head.stream}, {_('layer')} {head.layer}, {_('head')} {head.head}"),
-        (_("Pair"), f"{at.query} → {at.key}"),
+        *([(_("Pair"), f"{at.query} → {at.key}")] if part in OF_A_PAIR else []),
         (_("Largest difference to the model's own numbers, over all steps"), f"{worst:.1e}"),
     ]
 

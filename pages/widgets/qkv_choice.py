@@ -47,10 +47,14 @@ def walk(_engine: LocalEngine, prompt: Prompt, head: Head) -> Walk:
     return walks.walk(_engine, prompt, head)
 
 
-def choose_pair(found: Walk, view: StreamView, _: Translate) -> tuple[int, int]:
-    """Draws the choice of the token that looks and the token looked at; returns their positions."""
+def pair(found: Walk, view: StreamView) -> tuple[int, int]:
+    """The positions of the token that looks and the token looked at, as chosen before or as one would first."""
     row = _valid(ROW, view.queries, _last_word(view))
-    column = _valid(COLUMN, view.keys, _strongest(found, row, view))
+    return row, _valid(COLUMN, view.keys, _strongest(found, row, view))
+
+
+def choose_pair(view: StreamView, _: Translate) -> tuple[int, int]:
+    """Draws the choice of `pair`; returns their positions."""
     with st.container(key="pair"):
         row = _one(_("Who looks (query)"), view.queries, ROW)
         column = _one(_("Who is looked at (key)"), view.keys, COLUMN)

@@ -38,8 +38,11 @@ def show(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> list[Dra
 
 
 def _causal(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> list[Drawn]:
-    at = _of_stream(engine, trace, at, "decoder")
+    chosen, at = at.walk.head.stream, _of_stream(engine, trace, at, "decoder")
     _heading(at, _)
+    if chosen != "decoder":
+        st.caption(_("Only the decoder hides what comes later: this is its head of the same layer and number, "
+                     "whichever stream is chosen above."))
     lifted = st.toggle(_("Mask off"), key="unmasked", help=_("In every head of the decoder, in a real rerun."))
     weights, leaked = circuits.lift_mask(at.walk)
     shown = weights if lifted else np.where(at.walk.terms.visible, at.walk.weights, np.nan)
@@ -53,13 +56,13 @@ def _causal(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> list[
     effects, changed = found
     masked, unmasked = effects.change
     word = escape(at.view.keys[changed])
-    st.markdown(_("Another word in place of the last one, **{word}**: with the mask the rows before it change by "
+    st.markdown(_("Another word in place of the last one, “**{word}**”: with the mask the rows before it change by "
                   "**{masked}**, nothing; without it by **{unmasked:.3f}** a row: the future leaks into the past. "
                   "Without the mask this head would put **{leaked:.0%}** of its weight on later words.").format(
         word=word, masked=_small(float(masked.mean())), unmasked=float(unmasked.mean()), leaked=leaked))
     labels = list(at.view.queries[:changed])
-    figure = qkv.bars(unmasked if lifted else masked, labels=labels, name=_("change of the row"), number=".3g",
-                      theme=at.theme)
+    figure = qkv.bar_pairs(masked, unmasked, labels=labels, names=(_("with the mask"), _("without the mask")),
+                           name=_("change of the row"), theme=at.theme)
     leak = Drawn("leak", _("Change of each earlier row when the last word changes"), figure, {
         _("row"): labels, _("with the mask"): masked, _("without the mask"): unmasked})
     return [scores, pattern, leak]
@@ -100,8 +103,11 @@ def _padding(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> list
 
 
 def _cross(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> list[Drawn]:
-    at = _of_stream(engine, trace, at, "cross")
+    chosen, at = at.walk.head.stream, _of_stream(engine, trace, at, "cross")
     _heading(at, _)
+    if chosen != "cross":
+        st.caption(_("This is the cross-attention head of the same layer and number, whichever stream is chosen "
+                     "above."))
     n, m = at.walk.weights.shape
     st.markdown(_("Cross-attention masks nothing: all **{n}** rows of the output see all **{m}** words of the text, "
                   "since the text is there from the start. A row may read what comes later in the text, never what "
