@@ -105,6 +105,6 @@ def _order(engine: LocalEngine, prompt: Prompt, _: Translate) -> str:
         return _("q·k does not know where words stand. With the first and last word swapped and this model's positions "
                  "switched off, its vectors still differ by {off:.2f} of the largest ({on:.2f} with positions): here "
                  "the mask tells the order, since a word sees only those before it.").format(**numbers)
-    return _("q·k does not know where words stand. With the first and last word swapped, every word's vector changes "
-             "by {on:.2f} of the largest; with this model's positions switched off, by **{off:.0e}**, which is "
+    return _("q·k does not know where words stand. With the first and last word swapped, a word's vector changes by "
+             "up to {on:.2f} of the largest; with this model's positions switched off, by **{off:.0e}**, which is "
              "rounding.").format(**numbers)
