@@ -178,7 +178,7 @@ def mask(at: Place) -> Shown:
     factor, product = f"× {walk.terms.scaling:.4g}", f"{signed(before, 3)} × {walk.terms.scaling:.4g}"
     if abs(walk.terms.scaling - d**-0.5) < 1e-6:
         factor = f"÷ {d**0.5:.3g}"
-        product = f"{signed(before, 3)} ÷ √{d} = {signed(before, 3)} {factor}"
+        product = rf"{signed(before, 3)} ÷ $\sqrt{{{d}}}$ = {signed(before, 3)} {factor}"
     headline = _("{query} → {key}: {product} = **{scaled}**.").format(
         **at.words(), product=product, scaled=signed(after, 3))
     hidden = int((~walk.terms.visible).sum())
@@ -193,7 +193,7 @@ def mask(at: Place) -> Shown:
         notes.append(_("This model bends large scores by {cap:g} · tanh(score / {cap:g}).").format(
             cap=walk.terms.softcap))
     if abs(walk.terms.scaling - d**-0.5) >= 1e-6 and walk.query.multiplier == 1:
-        notes.append(_("This model does not divide by √d_k; its own factor is {factor:.4g}.").format(
+        notes.append(_("This model does not divide by $\\sqrt{{d_k}}$; its own factor is {factor:.4g}.").format(
             factor=walk.terms.scaling))
     figure = qkv.masked_scores(walk.scaled, walk.terms.visible, query_labels=at.view.queries, key_labels=at.view.keys,
                                theme=at.theme, texts=_texts(_) | {"score": _("score"), "masked": _("masked")})
@@ -268,7 +268,8 @@ def output(at: Place) -> Shown:
     heads.add_shape(type="rect", x0=walk.head.head * d_value - 0.5, x1=(walk.head.head + 1) * d_value - 0.5, y0=-0.5,
                     y1=0.5, line={"color": palette.ACCENT[at.theme], "width": 3})
     names = [_("head {head}").format(head=index) for index in range(n_heads)]
-    parts = qkv.bars(lengths, labels=names, name=_("length of the part"), selected=walk.head.head, theme=at.theme)
+    parts = qkv.bars(lengths, labels=names, name=_("length of the part"), selected=walk.head.head, number=".2f",
+                     theme=at.theme)
     width = n_heads * d_value
     return Shown(
         _sums(walk), headline, [

@@ -52,7 +52,7 @@ def order(_: Translate) -> str:
 
 def step_names(_: Translate) -> dict[str, str]:
     """Step → its name with its number."""
-    names = (_("embedding + position"), "q, k, v", "q·k", _("÷ √d, mask"), "softmax", _("weighted sum of v"),
+    names = (_("embedding + position"), "q, k, v", "q·k", _("÷ $\\sqrt{d}$, mask"), "softmax", _("weighted sum of v"),
              _("W_O, residual"))
     return {step: f"{number} {name}" for number, (step, name) in enumerate(zip(STEPS, names, strict=True), 1)}
 
