@@ -19,6 +19,7 @@ from pages.figures.frame import (
     bare_layout,
     colour_bar,
     columns_of,
+    compact,
     escape,
     in_powers,
     isolate,
@@ -176,21 +177,21 @@ def clickable(figure: go.Figure) -> go.Figure:
     return figure
 
 
-def bars(values: np.ndarray, *, labels: Sequence[str], name: str, selected: int | None = None, number: str = ".3f",
-         theme: palette.Theme = "light") -> go.Figure:
+def bars(values: np.ndarray, *, labels: Sequence[str], name: str, selected: int | None = None,
+         number: str | None = ".3f", theme: palette.Theme = "light") -> go.Figure:
     """Signed numbers as horizontal bars in the order given; NaN is drawn as nothing, with a dash.
 
     Args:
         values: (n,) float.
         name: of the values' axis.
         selected: the bar to point out.
-        number: format of the bars' numbers.
+        number: format of the bars' numbers; None for three digits, small numbers with a power of ten.
     """
     values, power = in_powers(np.asarray(values, np.float64))
     name += power
     low, high = palette.to_hex(palette.diverging(theme)[[48, 208]])
     edges = [palette.ACCENT[theme] if at == selected else "rgba(128,128,128,0.5)" for at in range(len(values))]
-    texts = ["–" if np.isnan(value) else written(value, number) for value in values]
+    texts = ["–" if np.isnan(value) else written(value, number) if number else compact(value) for value in values]
     known = np.nan_to_num(values)
     lowest, highest = min(known.min(initial=0), 0), max(known.max(initial=0), 0)
     room = _room(texts) * (float(highest - lowest) or 1.0)

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import bare_layout, escape, in_powers, upright, written
+from pages.figures.frame import bare_layout, compact, escape, in_powers, upright
 
 #: Where a head's name may stand, and its centre's distance from the dot, in pixels (right, up).
 _SIDES = {"top center": (0, 17), "bottom center": (0, -17), "middle right": (23, 0), "middle left": (-23, 0)}
@@ -145,7 +145,7 @@ def pairs(first: np.ndarray, second: np.ndarray, *, labels: Sequence[str], names
     return go.Figure([
         {"type": "bar", "x": place, "y": values, "name": escape(name),
          "marker": {"color": shades[at]}, "hovertemplate": f"{escape(name)}: %{{y:.4g}}<extra></extra>",
-         "text": [written(number, ".3g") for number in values], "textposition": "outside", "textangle": 0,
+         "text": [compact(number) for number in values], "textposition": "outside", "textangle": 0,
          "textfont": {"size": 11}, "constraintext": "none", "cliponaxis": False}
         for at, (name, values) in enumerate(zip(names, both, strict=True))
     ], _plain(theme) | {

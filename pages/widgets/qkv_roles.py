@@ -78,7 +78,7 @@ def _silence(engine: LocalEngine, prompt: Prompt, at: Place, _: Translate) -> li
     before = _pattern("before", _("as trained"), at.walk.weights, at, _)
     after = _pattern("silenced", _("{part} replaced by its mean").format(part=names[part]), weights, at, _)
     labels = [_("{part} replaced").format(part=names[one]) for one in SILENCED] + [_("head removed")]
-    figure = qkv.bars(means, labels=labels, name=unit_name(effects, _), selected=which, number=".3g", theme=at.theme)
+    figure = qkv.bars(means, labels=labels, name=unit_name(effects, _), selected=which, number=None, theme=at.theme)
     change = Drawn("silence-effect", _("Change of the model's output"), figure,
                    {_("what"): labels, unit_name(effects, _): means})
     drawn.show_small([before, after, change], width=PICTURE_WIDTH)

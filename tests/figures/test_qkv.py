@@ -80,9 +80,11 @@ def test_bars_keep_their_order_and_say_what_is_missing():
 
 
 def test_small_numbers_share_one_power_of_ten_that_the_axis_says():
-    figure = qkv.bars(np.array([0.000235, 9.16e-05, np.nan]), labels=["a", "b", "c"], name="nats", number=".3g")
+    figure = qkv.bars(np.array([0.000235, 9.16e-05, np.nan]), labels=["a", "b", "c"], name="nats", number=None)
     assert figure.data[0].text == ("2.35", "0.916", "–") and figure.layout.xaxis.title.text == "nats (× 10⁻⁴)"
     np.testing.assert_allclose(figure.data[0].x, [2.35, 0.916, 0])
+    mixed = qkv.bars(np.array([0.5, 5.28e-05]), labels=["a", "b"], name="nats", number=None)
+    assert mixed.data[0].text == ("0.5", "5.28 × 10⁻⁵") and mixed.layout.xaxis.title.text == "nats"
     both = qkv_charts.pairs(np.array([0.000235]), np.array([9.16e-05]), labels=["a"], names=("x", "y"), value="nats")
     assert [trace.text for trace in both.data] == [("2.35",), ("0.916",)]
     assert both.layout.yaxis.title.text == "nats (× 10⁻⁴)"
