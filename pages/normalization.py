@@ -81,7 +81,7 @@ st.title(_("Why LayerNorm"))
 st.caption(_("Why LayerNorm, and why not BatchNorm? Both subtract a mean and divide by a spread; they differ in what "
              "they average over."))
 engine = runtime.engine()
-prompt = prompt_box.ask(engine, language=spoken, _=_)
+prompt = prompt_box.ask(engine, _)
 trace = runner.run(engine, prompt, _) if prompt is not None else None
 if prompt is None:
     st.info(_("Type a sentence above, or pick an example, to see what a model's norms do to it."),

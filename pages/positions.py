@@ -59,7 +59,7 @@ engine = runtime.engine()
 shortest = min(sentences.load(), key=lambda example: len(example.text))
 st.session_state.setdefault(prompt_box.TEXT, shortest.text)
 st.subheader(_("The problem: one sentence, two orders"))
-prompt = prompt_box.ask(engine, language=spoken, _=_)
+prompt = prompt_box.ask(engine, _)
 trace = runner.run(engine, prompt, _) if prompt is not None else None
 if trace is not None:
     badge.show(trace, _)

@@ -89,7 +89,7 @@ st.title(_("Q·K·V step by step"))
 st.caption(_("What are q, k and v, what does each do, and where do they fall short? One head of a real run, number by "
              "number."))
 engine = runtime.engine()
-prompt = prompt_box.ask(engine, language=spoken, _=_)
+prompt = prompt_box.ask(engine, _)
 if prompt is None:
     st.info(_("Type a sentence above, or pick an example, to walk through a head."), icon=":material/edit:")
     st.stop()

@@ -46,7 +46,7 @@ st.header(_("By chance"))
 by_chance(spoken, _)
 st.header(_("In a model"))
 engine = runtime.engine()
-prompt = prompt_box.ask(engine, language=spoken, _=_)
+prompt = prompt_box.ask(engine, _)
 if prompt is None:
     st.info(_("Type a sentence above, or pick an example, to measure the heads of a model on it."),
             icon=":material/edit:")

@@ -10,7 +10,7 @@ import re
 
 import streamlit as st
 
-from engine import LocalEngine, Prompt
+from engine import LocalEngine, Prompt, Trace
 from pages.widgets import model_box, sentences
 from pages.widgets.banners import escape, readable
 from pages.widgets.keeping import keep
@@ -23,12 +23,11 @@ MODEL, TEXT, TARGET, EXAMPLE, AGREED = "model", "text", "target", "example", "ag
 AGREED_CONFIGS = "agreed_configs"
 
 
-def ask(engine: LocalEngine, *, language: Language, _: Translate) -> Prompt | None:
+def ask(engine: LocalEngine, _: Translate) -> Prompt | None:
     """Draws the controls; returns the prompt, or None while there is no sentence.
 
     Args:
         engine: whose models are offered; another name may be typed.
-        language: of the hints beside the examples.
     """
     cards = engine.models()
     by_name = {card.name: card for card in cards}
@@ -62,7 +61,7 @@ def ask(engine: LocalEngine, *, language: Language, _: Translate) -> Prompt | No
             persist_state="session",
         )
         st.button(_("Look inside"), type="primary", icon=":material/biotech:", key="look")
-    _offer_examples(family, language=language, _=_)
+    _offer_examples(family, _)
     ask_before_fetching(name, _)
     if not name or not text or not text.strip():
         return None
@@ -95,7 +94,7 @@ def ask_before_fetching(name: str | None, _: Translate, *, config_only: bool = F
     st.stop()
 
 
-def _offer_examples(family: str, *, language: Language, _: Translate) -> None:
+def _offer_examples(family: str, _: Translate) -> None:
     offered = {example.text: example for example in sentences.examples(family)}
 
     state = st.session_state
@@ -105,5 +104,10 @@ def _offer_examples(family: str, *, language: Language, _: Translate) -> None:
 
     chosen = state[TEXT] if state.get(TEXT) in offered else None
     offer(_("Examples"), list(offered), key=EXAMPLE, chosen=chosen, take=take)
-    if (example := offered.get(state.get(TEXT))) is not None:
-        st.caption(f":material/lightbulb: {example.look(language)}")
+
+
+def hint(trace: Trace, language: Language) -> None:
+    """Says what to look at among the heads, where the sentence is an example for such a model."""
+    for example in sentences.examples(trace.family):
+        if example.text == trace.prompt.text:
+            st.caption(f":material/lightbulb: {example.look(language)}")

@@ -54,6 +54,14 @@ def test_a_fault_shows_an_id_and_no_traceback(monkeypatch, caplog):
     assert "secret detail" in caplog.text
 
 
+@pytest.mark.parametrize(("page", "shown"), [(ATTENTION, True), ("pages/qkv.py", False), ("pages/scaling.py", False)])
+def test_what_to_look_for_among_the_heads_stands_where_the_heads_are(page, shown):
+    test = AppTest.from_file(PAGE, default_timeout=60)
+    test.query_params["lang"], test.query_params["text"] = "en", "我喜欢吃苹果"
+    captions = [caption.value for caption in test.switch_page(page).run().caption]
+    assert any("Which encoder heads let 苹果 look at 吃" in text for text in captions) is shown
+
+
 def test_an_address_of_nonsense_falls_back(monkeypatch):
     test = AppTest.from_file(PAGE, default_timeout=60)
     for name, value in {"lang": "en", "stream": "sideways", "layer": "999", "head": "x", "row": "-5",
