@@ -118,7 +118,7 @@ def _heatmap(values, *, query_labels, key_labels, texts, title, selected_query, 
     layout = bare_layout(title=title, theme=theme) | token_axes(
         query_labels, key_labels, query=texts["query"], key=texts["key"]) | {
         "margin": token_margins(query_labels, key_labels, top=44 if title else 8),
-        "height": picture_height(*values.shape, key_labels),
+        "height": picture_height(*values.shape, key_labels) + (36 if title else 0),
         "shapes": _row_outline(selected_query, -0.5, values.shape[1] - 0.5, theme),
     }
     if np.isnan(values).any():

@@ -20,18 +20,23 @@ from pages.figures import palette, png
 
 #: Pixels of one head's picture in the grid's SVG, and of the gap that holds its caption.
 SIDE, GAP = 96, 22
+#: Pixels above the heads for the title and the colour bar, and the least width, which holds the notes.
+HEAD, LEAST_WIDTH = 52, 460
 
 
-def pattern_csv(weights: np.ndarray, *, query_labels: Sequence[str], key_labels: Sequence[str]) -> str:
+def pattern_csv(weights: np.ndarray, *, query_labels: Sequence[str], key_labels: Sequence[str],
+                beside: Mapping[str, np.ndarray] | None = None) -> str:
     """A pattern as a table: first row the keys, first column the queries; masked cells empty.
 
     Args:
         weights: (q_len, k_len) float, NaN where masked.
+        beside: name → (q_len,) float, columns after the keys'.
     """
+    beside = beside or {}
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["", *(_cell(label) for label in key_labels)])
-    for label, row in zip(query_labels, weights, strict=True):
+    writer.writerow(["", *(_cell(label) for label in (*key_labels, *beside))])
+    for label, row in zip(query_labels, np.column_stack([weights, *beside.values()]), strict=True):
         writer.writerow([_cell(label), *("" if np.isnan(value) else f"{value:.6f}" for value in row)])
     return out.getvalue()
 
@@ -53,23 +58,30 @@ def to_json(value: Mapping[str, object]) -> str:
 
 
 def grid_svg(cells: np.ndarray, *, order: Sequence[tuple[int, int]], captions: np.ndarray, labels: np.ndarray,
-             theme: palette.Theme) -> str:
-    """All heads in `order` as one SVG, each a picture with its caption and label.
+             title: str, notes: Sequence[str], theme: palette.Theme) -> str:
+    """All heads in `order` as one SVG, each a picture with its caption and label, under a title and a colour bar.
 
     Args:
         cells: (n_layers, n_heads, rows, columns) float, NaN where masked.
         captions, labels: (n_layers, n_heads) str.
+        title, notes: plain text above the heads, a line each.
     """
     across = min(cells.shape[1], 12)
     down = -(-len(order) // across)
-    width, height = across * (SIDE + 12) + 12, down * (SIDE + 2 * GAP) + 12
+    top = HEAD + 14 * len(notes)
+    width, height = max(across * (SIDE + 12) + 12, LEAST_WIDTH), top + down * (SIDE + 2 * GAP) + 12
+    scale = png.indexed_png(palette.weights_to_bytes(np.linspace(0, 1, 200)[None]), palette.weight_colours(theme))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         f'font-family="sans-serif" font-size="10" fill="{palette.TEXT[theme]}">',
         f'<rect width="100%" height="100%" fill="{palette.BACKGROUND[theme]}"/>',
+        f'<text x="12" y="22" font-size="14">{html.escape(title)}</text>',
+        *(f'<text x="12" y="{40 + 14 * line}">{html.escape(note)}</text>' for line, note in enumerate(notes)),
+        f'<text x="12" y="{top - 8}">0</text><image x="22" y="{top - 16}" width="200" height="10" '
+        f'preserveAspectRatio="none" href="{png.data_uri(scale)}"/><text x="226" y="{top - 8}">1</text>',
     ]
     for place, (layer, head) in enumerate(order):
-        x, y = 12 + place % across * (SIDE + 12), 4 + place // across * (SIDE + 2 * GAP)
+        x, y = 12 + place % across * (SIDE + 12), top + place // across * (SIDE + 2 * GAP)
         picture = png.indexed_png(palette.weights_to_bytes(cells[layer, head]), palette.weight_colours(theme))
         parts.append(
             f'<text x="{x}" y="{y + 14}">{html.escape(str(captions[layer, head]))}</text>'

@@ -16,7 +16,7 @@ import streamlit as st
 from engine import LocalEngine, Trace
 from engine.types import LABELS, MEASURES
 from pages.figures import files, palette
-from pages.widgets import drawing, measures, stream_view
+from pages.widgets import drawing, measures, stream_view, texts
 from pages.widgets.head_detail import Shown
 from pages.widgets.language import Language, Translate
 
@@ -24,6 +24,8 @@ from pages.widgets.language import Language, Translate
 def offer(engine: LocalEngine, trace: Trace, shown: Shown, *, language: Language, _: Translate) -> None:
     """Draws the export menu for the open head and its stream."""
     name = f"{trace.prompt.model.replace('/', '-')}-{shown.head.stream}-L{shown.head.layer}-H{shown.head.head}"
+    if shown.removed is not None:
+        name += "-without-sink"
     theme = st.context.theme.type or "light"
     with st.popover(_("Export"), icon=":material/download:"):
         if st.button(_("Draw PNG and SVG"), key="draw", icon=":material/image:"):
@@ -32,7 +34,8 @@ def offer(engine: LocalEngine, trace: Trace, shown: Shown, *, language: Language
                            f"{name}.html", "text/html", on_click="ignore", key="html")
         if shown.weights is not None:
             st.download_button(_("Head as CSV"), lambda: files.pattern_csv(
-                shown.weights, query_labels=shown.view.queries, key_labels=shown.view.keys).encode("utf-8-sig"),
+                shown.weights, query_labels=shown.view.queries, key_labels=shown.view.keys,
+                beside={} if shown.removed is None else {_set_aside(shown, _): shown.removed}).encode("utf-8-sig"),
                 f"{name}.csv", "text/csv", on_click="ignore", key="csv")
         st.download_button(_("Everything as JSON"), lambda: files.to_json(_values(engine, trace, shown)),
                            f"{name}.json", "application/json", on_click="ignore", key="json")
@@ -57,6 +60,8 @@ def _values(engine: LocalEngine, trace: Trace, shown: Shown) -> dict[str, object
         "provenance": asdict(trace.provenance),
         "head": asdict(shown.head), "unit": shown.view.unit, "queries": shown.view.queries, "keys": shown.view.keys,
         "weights": shown.weights, "sink_mass_removed": shown.removed,
+        "sink_set_aside": None if shown.removed is None else {
+            "keys": shown.view.sinks, "mean_mass": shown.removed.mean(), "rows_renormalised": True},
         "summaries": {measure: getattr(summary, measure) for measure in MEASURES}
         | {"label": [[LABELS[label] for label in row] for row in summary.label], "label_score": summary.label_score},
     }
@@ -69,8 +74,17 @@ def _grid(engine: LocalEngine, trace: Trace, shown: Shown, theme: str, _: Transl
              else engine.pictures(trace.prompt, shown.head.stream).cells)
     n_layers, n_heads = summary.label.shape
     captions = np.array([[f"L{layer} H{head}" for head in range(n_heads)] for layer in range(n_layers)])
+    notes = [_("Colour follows the square root of the weight.")]
+    if shown.removed is not None:
+        notes.append(_("Here all weights are the model's own: no sink is set aside."))
     return files.grid_svg(cells, order=list(np.ndindex(n_layers, n_heads)), captions=captions,
-                          labels=measures.label_grid(summary, _), theme=theme)
+                          labels=measures.label_grid(summary, _), notes=notes, theme=theme,
+                          title=f"{texts.streams(_)[shown.head.stream]} · {trace.prompt.model}")
+
+
+def _set_aside(shown: Shown, _: Translate) -> str:
+    return _("sink {names} set aside ({mass:.0%}), rows renormalised").format(
+        names=_(", ").join(shown.view.sinks), mass=float(shown.removed.mean()))
 
 
 def _html(engine: LocalEngine, trace: Trace, shown: Shown, language: Language, theme: str, _: Translate) -> str:
@@ -85,5 +99,7 @@ def _html(engine: LocalEngine, trace: Trace, shown: Shown, language: Language, t
         (_("Largest difference to the model's own attention output, in this run"), f"{given.output_error:.1e}"),
         (_("Worst row sum, off 1 by"), f"{given.row_sum_error:.1e}"),
     ]
+    if shown.removed is not None:
+        facts.insert(4, (_("Weights"), _set_aside(shown, _)))
     return files.page_html(shown.figure, title=_("The Attention Microscope"), language=language.locale, facts=facts,
                            grid=_grid(engine, trace, shown, theme, _), theme=theme)

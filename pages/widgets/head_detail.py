@@ -81,8 +81,10 @@ def show(engine: LocalEngine, trace: Trace, head: Head, view: StreamView, _: Tra
     )
     if chosen is not None:
         row = st.session_state[ROW] = chosen
+    title = "" if removed is None else _("Sink set aside ({mass:.0%}), rows renormalised").format(
+        mass=float(removed.mean()))
     figure = attention.pattern_heatmap(weights, query_labels=view.queries, key_labels=view.keys, texts=texts,
-                                       selected_query=row, limit=colour_limit(weights), theme=theme)
+                                       title=title, selected_query=row, limit=colour_limit(weights), theme=theme)
     with st.container(key="pictures"):
         left, right = st.columns(2, gap="medium")
     with left, st.container(key="heatmap"):

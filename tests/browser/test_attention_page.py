@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
@@ -136,7 +137,8 @@ def test_export_holds_what_is_on_screen(page, app_url, settled, engine, tmp_path
     assert values["provenance"]["dtype"] == "float32" and values["prompt"]["text"] == SENTENCE
 
     svg = download(page, "Grid of all heads as SVG").path().read_text(encoding="utf-8")
-    assert svg.count("<image ") == 12
+    assert svg.count("<image ") == 12 + 1  # and the colour bar
+    assert "Encoder self-attention · zh-en" in svg and "Colour follows the square root of the weight." in svg
 
     report = tmp_path / "head.html"
     download(page, "Head as HTML (opens offline)").save_as(report)
@@ -166,6 +168,22 @@ def test_the_sink_is_set_aside_and_its_mass_is_told(page, app_url, settled, engi
     page.get_by_text("Set the sink aside and renormalise").click()
     share = float(engine.pattern(Prompt("zh-en", SENTENCE), Head("encoder", 0, 1))[3, -1])
     page.get_by_text(f"The sink held {share:.2f} of this row.").wait_for()
+    settled(page)
+    pattern = engine.pattern(Prompt("zh-en", SENTENCE), Head("encoder", 0, 1))
+    mean, removed = float(pattern[:, -1].mean()), pattern[:, -1]
+    page.get_by_text(f"Set aside: </s>. It held {mean:.0%} of this head's mass.").wait_for()
+    said = f"sink </s> set aside ({mean:.0%}), rows renormalised"
+    open_export(page)
+    rows = list(csv.reader(io.StringIO(download(page, "Head as CSV").path().read_text(encoding="utf-8-sig"))))
+    assert rows[0][-1] == said
+    np.testing.assert_allclose([float(row[-1]) for row in rows[1:]], removed, atol=1e-6)
+    np.testing.assert_allclose([[float(cell) for cell in row[1:-2]] for row in rows[1:]],
+                               pattern[:, :-1] / pattern[:, :-1].sum(1, keepdims=True), atol=1e-5)
+    values = json.loads(download(page, "Everything as JSON").path().read_text(encoding="utf-8"))
+    assert values["sink_set_aside"]["keys"] == ["</s>"] and values["sink_set_aside"]["rows_renormalised"] is True
+    assert values["sink_set_aside"]["mean_mass"] == pytest.approx(mean, abs=1e-5)
+    report = download(page, "Head as HTML (opens offline)").path().read_text(encoding="utf-8")
+    assert html.escape(said) in report and html.escape("Here all weights are the model's own") in report
 
 
 def test_pointing_at_a_token_marks_it_in_every_picture(page, app_url, settled):
