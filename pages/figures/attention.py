@@ -242,7 +242,7 @@ def row_bars(
                   "zeroline": False, "fixedrange": True},
         "height": 56 + 24 * max(len(shown), 1) + (24 if left.size else 0) + (36 if title else 0),
         "shapes": [{"type": "line", "x0": value, "x1": value, "y0": at - 0.5, "y1": at + 0.5,
-                    "line": {"color": palette.ACCENT[theme], "width": 1.5, "dash": "dash"}}
+                    "line": {"color": palette.ACCENT[theme], "width": 2}}
                    for at, value in enumerate(even)],
         "annotations": notes,
     })

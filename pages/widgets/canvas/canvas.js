@@ -24,6 +24,26 @@ function isolated(text) {
   return element("bdi", "", text);
 }
 
+/** Characters at a label's end that stay when it is cut. */
+const TAIL = 8;
+
+/** A token's name that loses its middle where there is no room: a row begins with what it predicts and ends with what
+ * it reads. Of right-to-left text the two pieces would change places, so it stays whole. */
+function nameOf(label) {
+  const name = element("span", "am-name");
+  const characters = Array.from(label);
+  if (characters.length <= 2 * TAIL || /[\u0590-\u08ff\ufb1d-\ufefc]/.test(label)) {
+    name.append(isolated(label));
+    return name;
+  }
+  name.classList.add("am-split");
+  const [start, end] = [element("span", "am-start"), element("span", "am-end")];
+  start.append(isolated(characters.slice(0, -TAIL).join("")));
+  end.append(isolated(characters.slice(-TAIL).join("")));
+  name.append(start, end);
+  return name;
+}
+
 function rgbOf(colour) {
   const probe = document.createElement("canvas").getContext("2d");
   probe.fillStyle = colour;

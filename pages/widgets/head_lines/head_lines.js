@@ -76,9 +76,7 @@ class HeadLines {
       token.dataset.position = String(position);
       token.setAttribute("role", "option");
       token.title = `${position}: ${label}`;
-      const text = element("span", "am-name");
-      text.append(isolated(label));
-      token.append(text, element("span", "am-number", ""));
+      token.append(nameOf(label), element("span", "am-number", ""));
       return token;
     }));
   }

@@ -82,9 +82,7 @@ class TokenLink {
       const meaning = flag ? `${label} (${this.header.texts[flag]})` : label;
       chip.title = `${position}: ${meaning}`;
       chip.setAttribute("aria-label", meaning);
-      const text = element("span", "am-name");
-      text.append(isolated(label));
-      chip.append(text);
+      chip.append(nameOf(label));
       if (MARKS[flag]) chip.append(element("span", "am-mark", MARKS[flag]));
       return chip;
     }));
