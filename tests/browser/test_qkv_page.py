@@ -11,6 +11,7 @@ import pytest
 
 from engine import Head, LocalEngine, Prompt, circuits, knockouts
 from engine.walk import walk
+from pages.figures.frame import compact
 from pages.widgets.texts import signed
 
 SENTENCE = "我喜欢吃苹果"
@@ -83,7 +84,8 @@ def test_every_part_leads_with_its_number(page, app_url, settled, engine, found)
     own = circuits.swap_roles(found)[0]
     shows(page, f"{own.asymmetry:.0%} of this head's scores are one-sided")
     effects = knockouts.replace_outputs(engine, prompt, found.head, [{1: circuits.silence(found, "key")[1]}])
-    shows(page, f"The model's output changes by {effects.mean()[0]:.3g} nats a word")
+    shows(page, f"The model's output changes by {compact(effects.mean()[0])} nats a word")
+    page.get_by_text("Who looks (query)").wait_for()
     settled(page)
     page.get_by_role("radio", name="Where they fall short").click()
     shows(page, f"its rank is {circuits.spectrum(found.query, found.key).rank}, never more")
@@ -96,7 +98,15 @@ def test_every_part_leads_with_its_number(page, app_url, settled, engine, found)
     settled(page)
     page.get_by_role("radio", name="Masks").click()
     shows(page, "the future leaks into the past")
+    shows(page, "Only the decoder hides what comes later")
     settled(page)
+    assert page.get_by_text("Who looks (query)").count() == 0  # nothing in this part is about the chosen pair
+    leak, changed = knockouts.leak(engine, prompt)
+    bars = page.locator(".st-key-picture-leak .trace.bars")
+    bars.nth(1).locator("text").first.wait_for()
+    assert [trace.locator("text").all_text_contents() for trace in bars.all()] == [
+        [f"{value:.3f}" for value in values] for values in leak.change]
+    assert max(leak.change[1]) > 0.1 > 1e-3 > max(leak.change[0]) and leak.change.shape == (2, changed)
     page.get_by_role("radio", name="padding", exact=True).click()
     shows(page, f"Unhidden they draw {knockouts.pad(engine, prompt, found.head).mass:.0%} of this head's weight")
     settled(page)
