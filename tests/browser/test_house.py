@@ -58,3 +58,14 @@ def test_first_visitor_of_a_fresh_server_can_switch_the_language(page, fresh_app
     page.wait_for_function("title => document.title.startsWith(title)", arg=english)
     page.get_by_role("radio", name="中文", exact=True).click()
     page.wait_for_function("title => document.title.startsWith(title)", arg=chinese)
+
+
+def test_first_visitors_at_once_all_get_the_app(page, context, fresh_app, settled):
+    """Streamlit takes up the runs of both before either has told it of the app's pages."""
+    titles = {page: "/scaling", context.new_page(): "/memory"}
+    for visitor, path in titles.items():
+        visitor.goto(f"{fresh_app.url}{path}?lang=zh", wait_until="commit")
+    for visitor, title in zip(titles, ("缩放与饱和", "显存与 KV 缓存")):
+        settled(visitor)
+        visitor.wait_for_function("title => document.title.startsWith(title)", arg=title)
+        assert visitor.locator("[data-testid=stSidebar]").count() == 0
