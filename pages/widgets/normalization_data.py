@@ -25,13 +25,6 @@ FIRST_SWAP = N_SHOWN + 1
 MOST_PADDING = 16
 
 
-def readable(value: float) -> str:
-    """A number ≥ 0 with two digits after the point, with thousands apart, or as its power of ten where it is tiny."""
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.2f}" if value >= 0.01 else f"{value:.1g}"
-
-
 @cache
 def companions(language: str) -> tuple[str, ...]:
     """The first reference sentences in `language`, "zh" or "en"."""

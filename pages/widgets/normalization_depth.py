@@ -15,7 +15,8 @@ from pages.figures import normalization as figures
 from pages.widgets import banners, controls, drawn
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Language, Translate
-from pages.widgets.normalization_data import readable, workbench
+from pages.widgets.normalization_data import workbench
+from pages.widgets.texts import readable
 
 NAMES = ("norm_width", "norm_depth", "norm_residuals")
 WIDTHS = (16, 32, 64, 128, 256)

@@ -21,6 +21,7 @@ from pages.widgets import normalization_data as data
 from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Language, Translate
+from pages.widgets.texts import readable
 
 NAMES = ("norm_swap", "norm_pads", "norm_batch", "norm_later")
 SIZES = (1, 2, 4, 8, 16, 32)
@@ -79,12 +80,12 @@ def _numbers(change: Change, _: Translate) -> None:
     """The three methods' largest changes as numbers beside each other."""
     with st.container(horizontal=True, gap="large"):
         for name, value in (("LayerNorm", change.layer), ("RMSNorm", change.rms), ("BatchNorm", change.batch)):
-            st.metric(name, data.readable(value), width="content",
+            st.metric(name, readable(value), width="content",
                       help=_("The largest change of any normalised value of these tokens."))
 
 
 def _both(change: Change) -> dict[str, str]:
-    return {"layer": data.readable(change.layer), "batch": data.readable(change.batch)}
+    return {"layer": readable(change.layer), "batch": readable(change.batch)}
 
 
 def _picture(name: str, title: str, labels: list[str], change: Change, _: Translate) -> Drawn:

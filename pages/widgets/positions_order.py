@@ -17,7 +17,7 @@ from pages.widgets import controls, drawn
 from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Language, Translate
-from pages.widgets.texts import joined
+from pages.widgets.texts import joined, readable
 
 #: Of each of the four patterns, in pixels.
 PICTURE_WIDTH = 310
@@ -58,7 +58,7 @@ def compared(_engine: LocalEngine, prompt: Prompt, order: str = "swap ends", see
 
 
 def _headline(found: OrderComparison, _: Translate) -> str:
-    numbers = {"off": _small(found.vector_residual_off), "on": f"{found.vector_residual_on:.2f}",
+    numbers = {"off": readable(found.vector_residual_off), "on": f"{found.vector_residual_on:.2f}",
                "left": f"{found.vector_residual_off:.2f}"}
     if not found.removed:
         return _("**No module that tells positions was found in this model**, so none could be switched off. In the "
@@ -73,10 +73,6 @@ def _headline(found: OrderComparison, _: Translate) -> str:
     return _("**Without positions the model cannot tell the two orders apart**: every token keeps its vector and only "
              "moves to its new place. What is left of a difference is {off} of the largest value, which is rounding; "
              "with positions it is {on}.").format(**numbers)
-
-
-def _small(number: float) -> str:
-    return f"{number:.2f}" if number >= 0.01 else f"{number:.1e}" if number else "0"
 
 
 def _outputs(found: OrderComparison, _: Translate) -> str:
@@ -121,8 +117,8 @@ def _difference(found: OrderComparison, layer: int, head: int, _: Translate) -> 
 
     return _("Layer {layer}, head {head}: weights between the same two tokens differ by at most **{on:.2f}** with "
              "positions, **{off}** without (over all heads {all_on:.2f} and {all_off}).").format(
-        layer=layer, head=head, on=largest(found.on), off=_small(largest(found.off)), all_on=found.pattern_residual_on,
-        all_off=_small(found.pattern_residual_off))
+        layer=layer, head=head, on=largest(found.on), off=readable(largest(found.off)),
+        all_on=found.pattern_residual_on, all_off=readable(found.pattern_residual_off))
 
 
 def _pictures(found: OrderComparison, layer: int, head: int, back: bool, _: Translate) -> list[Drawn]:
