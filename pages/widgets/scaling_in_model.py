@@ -20,6 +20,7 @@ from pages.figures.scaling import Marker
 from pages.widgets import banners, controls, drawn
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Language, Translate
+from pages.widgets.texts import readable
 
 MULTIPLIER, STREAM, MEASURE, LAYER, HEAD, BEHIND = "half_octaves", "stream", "measure", "layer", "head", "behind"
 NAMES = (MULTIPLIER, STREAM, MEASURE, LAYER, HEAD, BEHIND)
@@ -198,21 +199,23 @@ def _behind(engine: LocalEngine, prompt: Prompt, stream: str, power: int, layer:
 
 def _gradient_sentence(values: dict[str, np.ndarray], behind: str, layer: int, divisor: float, _: Translate) -> str:
     total = {state: float(np.linalg.norm(each)) for state, each in values.items()}
-    share = {state: norm / total["with"] if total["with"] > 0 else 0.0 for state, norm in total.items()}
-    if "without" in values:
-        text = _("**Without the division {without:.0%} of the gradient comes through layer {layer}'s softmax; at the "
-                 "chosen multiplier {chosen:.0%}** (100% with its own scaling).")
-        if behind == "queries":
-            text = _("**At the queries of layer {layer} there arrives {without:.0%} of the gradient without the "
-                     "division, {chosen:.0%} at the chosen multiplier** (100% with its own scaling): the scaling is "
-                     "a factor on the way back, so leaving it out multiplies by {divisor:.3g} what the softmax lets "
-                     "through.")
+    times = {state: readable(norm / total["with"] if total["with"] > 0 else 0.0) for state, norm in total.items()}
+    if behind == "queries" and "without" in values:
+        text = _("**At the queries of layer {layer} the gradient is {without} times as large without the division, "
+                 "{chosen} times at the chosen multiplier** (own scaling = 1): the scaling is a factor on the way "
+                 "back, so leaving it out multiplies by {divisor:.3g} what the softmax lets through.")
+    elif behind == "queries":
+        text = _("**At the queries of layer {layer} the gradient is {chosen} times as large at the chosen multiplier** "
+                 "(own scaling = 1).")
+    elif "without" in values:
+        text = _("**Behind layer {layer}'s softmax the gradient is {without} times as large without the division, "
+                 "{chosen} times at the chosen multiplier** (own scaling = 1).")
     else:
-        text = _("**At the chosen multiplier {chosen:.0%} of the gradient comes through layer {layer}** (100% with "
-                 "its own scaling).")
+        text = _("**Behind layer {layer}'s softmax the gradient is {chosen} times as large at the chosen multiplier** "
+                 "(own scaling = 1).")
     origin = _("The same gradient arrives from above each time: that of −ln p of the output, back-propagated through "
                "the model as it is.")
-    return text.format(layer=layer, divisor=divisor, without=share.get("without"), chosen=share["chosen"]) + "  \n" + \
+    return text.format(layer=layer, divisor=divisor, without=times.get("without"), chosen=times["chosen"]) + "  \n" + \
         origin
 
 

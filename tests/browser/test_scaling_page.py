@@ -142,10 +142,12 @@ def test_every_control_of_the_part_in_a_model_moves_its_numbers(page, app_url, s
     for name, each in zip(("its own scaling", "without division", "chosen: ×2"), outputs, strict=True):
         expect_row(page, name, [f"−{-each.logprob:.3f}"])
     gradients = lab.gradients(engine, prompt)["cross"]
-    for kind, values in (("scores", gradients.at_scores), ("queries", gradients.at_queries)):
+    for kind, place, values in (("scores", "Behind layer 2's softmax", gradients.at_scores),
+                                ("queries", "At the queries of layer 2", gradients.at_queries)):
         page.get_by_role("radio", name=kind).click()
-        share = np.linalg.norm(values[-1, 2]) / np.linalg.norm(values[ONE, 2])
-        page.get_by_text(f"{share:.0%}").first.wait_for()
+        without, chosen = (np.linalg.norm(values[at, 2]) / np.linalg.norm(values[ONE, 2]) for at in (-1, ONE + 2))
+        page.get_by_text(f"{place} the gradient is {without:.2f} times as large without the division, "
+                         f"{chosen:.2f} times at the chosen multiplier (own scaling = 1)").wait_for()
     page.wait_for_function("location.search.includes('half_octaves=2') && location.search.includes('behind=queries')")
 
 
