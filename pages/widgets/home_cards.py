@@ -79,7 +79,7 @@ def normalization(engine: LocalEngine, theme: palette.Theme, _: Translate) -> An
     change = normalization_data.swap_companion(read, normalization_data.FIRST_SWAP)
     told = _("LayerNorm needs nothing but the word itself. With one of the batch's other sentences replaced, this "
              "sentence's normalised values change by **{layer:g}** under LayerNorm and by up to **{batch:.2f}** under "
-             "BatchNorm.")
+             "BatchNorm with this batch's statistics, as in training (running statistics would give 0).")
     return Answer(
         told.format(layer=change.layer, batch=change.batch),
         figures.bars([change.layer, change.batch], labels=["LayerNorm", "BatchNorm"], theme=theme),

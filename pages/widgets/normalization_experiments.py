@@ -104,8 +104,9 @@ def _another_sentence(batch: Activations, text: str, _: Translate) -> tuple[int,
     st.caption(_("“{old}” becomes “{new}”; your sentence stays.").format(
         old=escape(sentences[0]), new=escape(sentences[swap - 1])))
     change = data.swap_companion(batch, swap)
-    st.markdown(_("**Your sentence changes by {layer} under LayerNorm and by {batch} under BatchNorm**, though "
-                  "not one of its words did.").format(**_both(change)))
+    st.markdown(_("**Your sentence changes by {layer} under LayerNorm and by {batch} under BatchNorm with this "
+                  "batch's statistics, as in training** (running statistics would give 0), though not one of its words "
+                  "did.").format(**_both(change)))
     _numbers(change, _)
     return swap, _picture("norm-swap-change", _("Change of each of your tokens"), list(batch.tokens[0]), change, _)
 
@@ -116,8 +117,9 @@ def _more_padding(padded: Activations, _: Translate) -> tuple[int, Drawn]:
                            default=8)
     st.caption(_("The attention mask hides the padding; BatchNorm by itself counts it."))
     change = experiments.pad_more(padded.values, padded.mask, pads, eps=padded.eps)
-    st.markdown(_("**{pads} tokens of padding change your sentence by {layer} under LayerNorm and by {batch} "
-                  "under BatchNorm.**").format(pads=pads, **_both(change)))
+    st.markdown(_("**{pads} tokens of padding change your sentence by {layer} under LayerNorm and by {batch} under "
+                  "BatchNorm with this batch's statistics, as in training** (running statistics would give 0).").format(
+        pads=pads, **_both(change)))
     _numbers(change, _)
     return pads, _picture("norm-pads-change", _("Change of each of your tokens"), list(padded.tokens[0]), change, _)
 
@@ -158,8 +160,9 @@ def _another_future(engine: LocalEngine, trace: Trace, batch: Activations, found
     change = experiments.change_later(pair.before.values[0], pair.after.values[0], position, eps=pair.before.eps)
     st.caption(_("The causal stack reads **{new}** in place of **{old}**; norm: {site}.").format(
         old=escape(tokens[position].text), new=escape(pair.after.tokens[0][position]), site=escape(site.name)))
-    st.markdown(_("**The tokens before it change by {layer} under LayerNorm and by {batch} under a BatchNorm "
-                  "over the tokens**: the past would know the future.").format(**_both(change)))
+    st.markdown(_("**The tokens before it change by {layer} under LayerNorm and by {batch} under a BatchNorm over "
+                  "this sequence's tokens, with their own statistics, as in training**: the past would know the future "
+                  "(running statistics would give 0).").format(**_both(change)))
     _numbers(change, _)
     labels = list(pair.before.tokens[0][:position])
     return position, _picture("norm-future", _("Change of each earlier token"), labels, change, _)

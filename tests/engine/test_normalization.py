@@ -137,6 +137,11 @@ def test_another_sentence_moves_batch_norm_alone(engine, kind):
     change = experiments.change_companions(own, rest[:3], [rest[4], *rest[1:3]], eps=batch.eps)
     assert change.input == change.layer == change.rms == 0
     assert change.batch > 1e-2 and change.batch == change.batch_rows.max()
+    evaluating = torch.nn.BatchNorm1d(own.shape[1]).eval()
+    evaluating.running_mean += 0.3
+    among = [evaluating(torch.from_numpy(np.concatenate([own, *company])))[:len(own)]
+             for company in (rest[:3], rest[3:])]
+    torch.testing.assert_close(*among, rtol=0, atol=0, msg="running statistics do not know the batch")
     same = experiments.change_companions(own, rest[:3], rest[2::-1], eps=batch.eps)
     assert same.batch < 1e-9, "the order of a batch says nothing"
 

@@ -69,7 +69,7 @@ def test_the_norms_card_says_what_its_page_opens_with(engine, monkeypatch):
     test = AppTest.from_file(APP, default_timeout=120)
     test.query_params["lang"] = "en"
     page = test.switch_page("pages/normalization.py").run()
-    said = f"**Your sentence changes by {layer:g} under LayerNorm and by {batch:.2f} under BatchNorm**"
+    said = f"**Your sentence changes by {layer:g} under LayerNorm and by {batch:.2f} under BatchNorm with this batch's "
     assert [text.value for text in page.markdown if said in text.value]
 
 
