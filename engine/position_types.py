@@ -159,3 +159,9 @@ class OrderComparison:
     removed: tuple[tuple[str, str], ...]
     mask_tells_order: bool
     by_character: bool
+
+    @property
+    def same_text(self) -> bool:
+        """Whether the other order reads as the sentence does, as with 我我我: then nothing can tell them apart."""
+        sentence, other = ([token.id for token in run.tokens] for run in self.on)
+        return sentence == other

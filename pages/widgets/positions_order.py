@@ -33,6 +33,9 @@ def show(engine: LocalEngine, prompt: Prompt, spoken: Language, _: Translate) ->
         seed = controls.slider(_("Shuffle number"), 0, 20, key="seed", default=0) if order == "shuffle" else 0
     with st.spinner(_("Running both orders, with positions and without …")):
         found = compared(engine, replace(prompt, target=None), order, seed)
+    if found.same_text:
+        st.info(_("Both orders are the same text; choose another order or sentence."), icon=":material/info:")
+        return {"order": order, "seed": seed, **{name: st.session_state.get(name) for name in ("layer", "head")}}
     st.markdown(_headline(found, _))
     st.markdown(_outputs(found, _))
     st.caption(_sites(found, _))

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from engine import Head, LocalEngine, Prompt
 from engine.kv_presets import PRESETS
-from pages.widgets import home_cards, runtime
+from pages.widgets import home_cards, positions_order, runtime
 from pages.widgets.texts import signed
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
@@ -57,6 +57,7 @@ def test_the_answer_on_the_verb_says_where_the_lead_starts_and_ends(engine, monk
 
 
 def test_without_positions_the_order_is_lost_and_layernorm_keeps_to_itself(engine):
+    assert not positions_order.compared(engine, Prompt(home_cards.MODEL, home_cards.ORDER)).same_text
     figure = home_cards.positions(engine, "light", _).figure
     assert figure.data[0].x[0] > 0.01 and figure.data[0].x[1] < 1e-4
     layer, batch = home_cards.normalization(engine, "light", _).figure.data[0].x
