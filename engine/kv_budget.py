@@ -107,8 +107,9 @@ def longest(shape: KVShape, setting: Setting, *, gpu_bytes: int, parts: tuple[st
 def variants(shape: KVShape) -> dict[str, KVShape]:
     """The same model with its attention exchanged: "own", "mha", "gqa", "mqa", "mla" and "window".
 
-    "gqa" is the model's own grouping where it has one; "mla" DeepSeek's latent;
-    "window" the model's own heads with its own smallest window, else Mistral's, in every layer.
+    "gqa" is the model's own grouping where it has one, and left out where groups of 8, 4 or 2 heads leave one KV head,
+    which is "mqa"; "mla" DeepSeek's latent; "window" the model's own heads with its own smallest window, else
+    Mistral's, in every layer.
     """
     n_heads = shape.n_heads or shape.n_kv_heads
     bare = replace(shape, windows=(), latent=0, stored_kv_heads=0, paged_kv_heads=0)
@@ -119,7 +120,7 @@ def variants(shape: KVShape) -> dict[str, KVShape]:
     return {
         "own": shape,
         "mha": replace(bare, n_kv_heads=n_heads),
-        "gqa": replace(bare, n_kv_heads=grouped),
+        **({"gqa": replace(bare, n_kv_heads=grouped)} if grouped > 1 else {}),
         "mqa": replace(bare, n_kv_heads=1),
         "mla": replace(bare, latent=MLA_LATENT),
         "window": replace(shape, windows=(window,) * shape.n_layers),

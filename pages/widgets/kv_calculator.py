@@ -12,7 +12,7 @@ import streamlit as st
 
 from engine import LocalEngine, kv_budget, kv_memory
 from pages.figures import memory
-from pages.figures.frame import plotly_config
+from pages.figures.frame import plotly_config, written
 from pages.figures.memory import readable_bytes
 from pages.widgets import chart_export, kv_controls, kv_texts, permalink
 from pages.widgets.banners import escape
@@ -48,7 +48,9 @@ def show(engine: LocalEngine, *, language: Language, _: Translate) -> None:
     st.plotly_chart(needs, theme=None, config=plotly_config("memory-needs"), key="kv-needs",
                     alt=_("What a GPU must hold at each length"))
     _formulas(question, need, _)
-    kinds, per_layer = kv_texts.variants(_window(question), _), _variants(question)
+    shapes = kv_memory.variants(question.shape)
+    kinds = kv_texts.variants(shapes, _)
+    per_layer = {kind: kv_budget.cache_of(shape, question.n_tokens, question.setting) for kind, shape in shapes.items()}
     totals = memory.variants([kinds[kind] for kind in per_layer],
                              np.array([values.sum(dtype=float) for values in per_layer.values()]), own=0, theme=theme)
     layers = memory.kinds_by_layer({kinds[kind]: values for kind, values in per_layer.items()}, layer=_("layer"),
@@ -57,7 +59,7 @@ def show(engine: LocalEngine, *, language: Language, _: Translate) -> None:
     with st.container(key="pictures"):
         left, right = st.columns(2, gap="medium")
     with left:
-        st.caption(_("The whole cache at {n:,} tokens").format(n=question.n_tokens))
+        st.caption(_("The whole cache at {tokens}").format(tokens=kv_texts.tokens(question.n_tokens, _)))
         st.plotly_chart(totals, theme=None, config=plotly_config("attention-kinds"), key="kv-variants",
                         alt=_("The whole cache under each kind of attention"))
     with right:
@@ -92,21 +94,26 @@ def _write_permalink(_: Translate) -> None:
 def _say(question: Question, need: kv_memory.Need, longest: int | None, _: Translate) -> None:
     shape, total = question.shape, need.total(question.parts)
     counted = f" ({escape(question.counted)})" if question.counted else ""
-    st.markdown("### " + _("{model} keeps **{cache}** for {n:,} tokens{counted}.").format(
-        model=escape(shape.name), cache=readable_bytes(need.cache), n=question.n_tokens, counted=counted))
-    fits = total <= question.gpu_bytes
-    line = _("With the weights and what else is ticked: **{total}**.") if len(question.parts) > 1 else "{total}"
+    st.markdown("### " + _("{model} keeps **{cache}** for {tokens}{counted}.").format(
+        model=escape(shape.name), cache=readable_bytes(need.cache), tokens=kv_texts.tokens(question.n_tokens, _),
+        counted=counted))
+    fits, bits = total <= question.gpu_bytes, 8 * question.setting.dtype_bytes
+    line = _("With weights at {bits} bits and what else is ticked: **{total}**.")
     if longest is None:
         edge = _("However long it gets, it fits.")
     elif longest < 0:
-        edge = _("Not even the weights fit.")
+        edge = _("Not even the weights at {bits} bits fit.").format(bits=bits)
     else:
         edge = _("It no longer fits from **{n:,}** tokens on.").format(n=longest + 1)
     verdict = (_("That fits on a GPU of {gpu}.") if fits else _("That does not fit on a GPU of {gpu}.")).format(
         gpu=readable_bytes(question.gpu_bytes))
     place = st.success if fits else st.warning
-    place(joined(line.format(total=readable_bytes(total)), verdict, edge),
+    place(joined(line.format(bits=bits, total=readable_bytes(total)), verdict, edge),
           icon=":material/check_circle:" if fits else ":material/block:")
+    setting = question.setting
+    if setting.kind == "static" and setting.capacity < question.n_tokens:
+        st.caption(":material/info: " + _("{reserved:,} reserved tokens cannot hold {n:,}: counted as if just {n:,} "
+                                          "were reserved.").format(reserved=setting.capacity, n=question.n_tokens))
     if shape.n_ctx and question.n_tokens > shape.n_ctx:
         st.caption(":material/info: " + _("This model was trained for {n:,} tokens; beyond, memory is not the only "
                                           "limit.").format(n=shape.n_ctx))
@@ -120,17 +127,6 @@ def _curve(question: Question, longest: int | None) -> tuple[np.ndarray, dict[st
     lengths = np.unique(np.linspace(0, max(most, 16), POINTS).astype(int))
     needs = [kv_memory.need(question.shape, int(length), question.setting) for length in lengths]
     return lengths, {part: np.array([float(getattr(need, part)) for need in needs]) for part in question.parts}
-
-
-def _variants(question: Question) -> dict[str, np.ndarray]:
-    """Kind of attention → (n_layers,) bytes at the length asked for."""
-    return {kind: kv_budget.cache_of(shape, question.n_tokens, question.setting)
-            for kind, shape in kv_memory.variants(question.shape).items()}
-
-
-def _window(question: Question) -> int:
-    """Tokens that the sliding kind of attention sees."""
-    return min(size for size in kv_memory.variants(question.shape)["window"].windows if size is not None)
 
 
 def _formulas(question: Question, need: kv_memory.Need, _: Translate) -> None:
@@ -231,7 +227,8 @@ def _weigh(question: Question, _: Translate) -> None:
 def _show_measured(measured: kv_memory.Measured, _: Translate) -> None:
     held, formula = int(measured.prompt.logical.sum()), int(measured.formula.sum())
     st.markdown(_("The real cache object holds **{held:,}** bytes, the formula says **{formula:,}**: a difference of "
-                  "**{difference:,}** bytes.").format(held=held, formula=formula, difference=measured.difference))
+                  "**{difference}** bytes.").format(held=held, formula=formula,
+                                                      difference=written(measured.difference, ",")))
     rows = [
         (_("formula, with whole windows"), formula), (_("real cache, numbers in it"), held),
         (_("real cache, memory it holds after the prompt"), int(measured.prompt.storage.sum())),

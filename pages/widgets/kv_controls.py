@@ -236,7 +236,7 @@ def _setting(_: Translate) -> Setting:
     with st.container(horizontal=True, vertical_alignment="bottom", key="kv-setting"):
         st.number_input(_("Sequences at once"), *BOUNDS["kv_batch"], key="kv_batch", width=140, **stay)
         st.number_input(_("Beams"), *BOUNDS["kv_beams"], key="kv_beams", width=110, **stay)
-        st.selectbox(_("Numbers of"), list(dtypes), key="kv_dtype", format_func=dtypes.get, width=230, **stay)
+        st.selectbox(_("Bits per number"), list(dtypes), key="kv_dtype", format_func=dtypes.get, width=230, **stay)
         kind = st.selectbox(_("Cache"), list(kinds), key="kv_kind", format_func=kinds.get, width=250, **stay)
         if kind == "paged":
             st.number_input(_("Tokens a block"), *BOUNDS["kv_block"], key="kv_block", width=130, **stay)

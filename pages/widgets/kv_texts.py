@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from engine.kv_memory import KVShape
 from pages.widgets.language import Translate
 
@@ -20,17 +22,24 @@ def parts(_: Translate) -> dict[str, str]:
             "scores": _("one layer's score matrix")}
 
 
-def variants(window: int, _: Translate) -> dict[str, str]:
-    """Kind of attention → its name.
+def variants(shapes: Mapping[str, KVShape], _: Translate) -> dict[str, str]:
+    """Kind of attention → its name, with what it keeps of a token.
 
     Args:
-        window: tokens that the sliding kind sees.
+        shapes: of `kv_memory.variants`.
     """
-    return {
-        "own": _("the model's own"), "mha": _("MHA: a KV head for each head"), "gqa": _("GQA: heads share KV heads"),
-        "mqa": _("MQA: one KV head"), "mla": _("MLA: a latent of 512 + 64"),
-        "window": _("sliding window ({window:,})").format(window=window),
+    names = {
+        "own": _("the model's own: a latent") if shapes["own"].latent else _("the model's own, KV heads: {n}"),
+        "mha": _("MHA, KV heads: {n}"), "gqa": _("GQA, KV heads: {n}"), "mqa": _("MQA, KV heads: {n}"),
+        "mla": _("MLA: a latent of 512 + 64"), "window": _("the model's own, sliding window: {window:,}"),
     }
+    window = shapes["window"].windows[0]
+    return {kind: names[kind].format(n=shape.n_kv_heads, window=window) for kind, shape in shapes.items()}
+
+
+def tokens(n: int, _: Translate) -> str:
+    """A number of tokens."""
+    return _("1 token") if n == 1 else _("{n:,} tokens").format(n=n)
 
 
 def reasons(_: Translate) -> dict[str, str]:

@@ -56,7 +56,7 @@ def test_every_control_changes_its_number(page, app_url, settled):
     headline(page, "llama-3-8b keeps 15.25 GiB for 31,232 tokens.")
     fill(page, "Beams", 2)
     headline(page, "llama-3-8b keeps 30.5 GiB for 31,232 tokens.")
-    choose(page, "Numbers of", "32 bits")
+    choose(page, "Bits per number", "32 bits")
     headline(page, "llama-3-8b keeps 61 GiB for 31,232 tokens.")
     choose(page, "Cache", "quantised to 4 bits")
     held = kv_memory.need(LLAMA, 31_232, kv_memory.Setting(batch=4, beams=2, dtype_bytes=4, kind="int4")).cache
@@ -92,7 +92,7 @@ def test_the_gpus_size_and_the_parts_move_the_edge(page, app_url, settled):
     edge = kv_memory.longest(LLAMA, kv_memory.Setting(), gpu_bytes=24 * GIB) + 1
     page.get_by_text(f"It no longer fits from {edge:,} tokens on.").wait_for()
     fill(page, "GPU, GiB", 14)
-    page.get_by_text("Not even the weights fit.").wait_for()
+    page.get_by_text("Not even the weights at 16 bits fit.").wait_for()
     page.get_by_text("That does not fit on a GPU of 14 GiB.").wait_for()
 
 
