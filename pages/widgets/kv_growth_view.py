@@ -15,7 +15,7 @@ import streamlit as st
 from engine import LocalEngine, Progress, kv_growth
 from engine.kv_growth import Growing, Growth
 from pages.figures import memory
-from pages.figures.frame import plotly_config
+from pages.figures.frame import plotly_config, written
 from pages.figures.memory import readable_bytes
 from pages.widgets import chart_export, kv_texts, model_box, permalink, prompt_box, sentences
 from pages.widgets.banners import escape
@@ -172,9 +172,9 @@ def _say(growth: Growth, _: Translate) -> None:
     token = f"{shape.latent}" if shape.latent else f"2 · {shape.n_kv_heads} · {shape.d_head}"
     each = shape.n_layers * shape.numbers * size
     st.markdown(_("{layers} layers · {token} numbers · {bytes} bytes = **{each}** for each token{source}. The formula "
-                  "says {formula}; the difference is **{difference:,}** bytes.").format(
+                  "says {formula}; the difference is **{difference}** bytes.").format(
         layers=shape.n_layers, token=token, bytes=size, each=readable_bytes(each), formula=readable_bytes(formula),
-        difference=held - formula,
+        difference=written(held - formula, ","),
         source=_(", and as much for each of the source's {n}, once").format(n=growth.n_source) if growth.n_source
         else ""))
     if shape.windows:
