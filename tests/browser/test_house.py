@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import urllib.request
 
 import pytest
@@ -69,3 +70,24 @@ def test_first_visitors_at_once_all_get_the_app(page, context, fresh_app, settle
         settled(visitor)
         visitor.wait_for_function("title => document.title.startsWith(title)", arg=title)
         assert visitor.locator("[data-testid=stSidebar]").count() == 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_primary_buttons_text_can_be_read(page, app_url, settled, theme):
+    page.emulate_media(color_scheme=theme)
+    page.goto(f"{app_url}/attention?lang=en")
+    settled(page)
+    button = page.get_by_test_id("stBaseButton-primary").first
+    for reach in (lambda: None, button.hover):
+        reach()
+        page.wait_for_timeout(400)  # the colours' transition
+        colours = button.evaluate("it => [getComputedStyle(it).color, getComputedStyle(it).backgroundColor]")
+        ink, ground = sorted(map(_luminance, colours))
+        assert (ground + 0.05) / (ink + 0.05) > 4.5, colours
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance of "rgb(…)", by WCAG 2.2."""
+    levels = [int(level) / 255 for level in re.findall(r"\d+", colour)[:3]]
+    linear = [level / 12.92 if level <= 0.04045 else ((level + 0.055) / 1.055) ** 2.4 for level in levels]
+    return sum(share * each for share, each in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
