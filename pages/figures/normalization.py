@@ -44,7 +44,8 @@ def band(values: np.ndarray, *, labels: Sequence[str], first_feature: int, break
     left, right = features[0] - 0.5, features[-1] + 0.5
     shapes = [{"type": "line", "x0": left, "x1": right, "y0": start - 0.5, "y1": start - 0.5,
                "line": {"color": GREY[theme], "width": 2}} for start in breaks]
-    frame = {"type": "rect", "line": {"color": palette.ACCENT[theme], "width": 3}}
+    # Not in the accent's orange, which +limit has too.
+    frame = {"type": "rect", "line": {"color": palette.TEXT[theme], "width": 3}}
     if row is not None:
         shapes.append({"x0": left, "x1": right, "y0": row - 0.5, "y1": row + 0.5, **frame})
     if column is not None:

@@ -60,7 +60,8 @@ def table(values: np.ndarray, *, texts: Mapping[str, str], row: int | None = Non
             "type": "image", "source": png.data_uri(png.indexed_png(picture, palette.difference_colours(theme))),
             "hovertemplate": f"{position} %{{y}}, {dimension} %{{x}}<extra></extra>",
         }, bar_anchor(-limit, limit, scale=scale, bar=bar)]
-    frame = {"type": "rect", "line": {"color": palette.ACCENT[theme], "width": 1.5}}
+    # Not in the accent's orange, which +limit has too.
+    frame = {"type": "rect", "line": {"color": palette.TEXT[theme], "width": 1.5}}
     shapes = []
     if row is not None:
         shapes.append({**frame, "x0": -0.5, "x1": d - 0.5, "y0": row - 0.5, "y1": row + 0.5})

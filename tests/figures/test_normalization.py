@@ -29,6 +29,7 @@ def test_the_frame_lies_on_the_token_or_on_the_feature():
     assert (row.x0, row.x1, row.y0, row.y1) == (9.5, 15.5, 0.5, 1.5)
     (column,) = frames(band(column=12))
     assert (column.x0, column.x1, column.y0, column.y1) == (11.5, 12.5, -0.5, 3.5)
+    assert row.line.color == column.line.color == palette.TEXT["light"], "not the orange of +limit"
     assert frames(band()) == []
     assert [shape.y0 for shape in band().layout.shapes] == [1.5], "a line between two sentences"
 

@@ -62,6 +62,7 @@ def test_a_small_table_carries_its_numbers():
     assert (figure.data[0].zmin, figure.data[0].zmax) == (-np.abs(TABLE).max(), np.abs(TABLE).max())
     outlines = [(s.x0, s.x1, s.y0, s.y1) for s in figure.layout.shapes]
     assert outlines == [(-0.5, 7.5, 2.5, 3.5), (1.5, 2.5, -0.5, 11.5)]
+    assert {s.line.color for s in figure.layout.shapes} == {palette.TEXT["light"]}, "not the orange of +limit"
     assert list(figure.layout.yaxis.range) == [11.5, -0.5]
 
 
