@@ -31,6 +31,8 @@ BINS = 61
 #: Keys of a row drawn as bars of their own.
 MOST_BARS = 64
 HEIGHT, ROW_HEIGHT = 280, 34
+#: Heads up to which a grid's cells carry their numbers.
+MOST_NUMBERED = 8
 #: Between two grids, as a share of the figure's width.
 GRID_GAP = 0.03
 #: End of an axis as a multiple of its largest value, such that a name stands above every curve and bar.
@@ -176,9 +178,11 @@ def head_grids(values: Sequence[np.ndarray], *, titles: Sequence[str], texts: Ma
         on = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
         traces.append({
             "type": "heatmap", "z": np.asarray(grid, dtype=np.float32), "coloraxis": "coloraxis", "xgap": 1, "ygap": 1,
-            "texttemplate": "%{z:.2f}" if n_heads <= 8 else None, **on,
             "hovertemplate": f"{layer} %{{y}}, {head} %{{x}}<br>{escape(texts['value'])} %{{z:.4g}}<extra></extra>",
+            **on,
         })
+        if n_heads <= MOST_NUMBERED:
+            traces.append(_numbers(np.asarray(grid, dtype=np.float64), most, theme) | on)
         if selected is not None:
             row, column = selected
             shapes.append({"type": "rect", "x0": column - 0.5, "x1": column + 0.5, "y0": row - 0.5, "y1": row + 0.5,
@@ -196,6 +200,16 @@ def head_grids(values: Sequence[np.ndarray], *, titles: Sequence[str], texts: Ma
                       "colorbar": {"thickness": 10, "outlinewidth": 0,
                                    "title": {"text": escape(texts["value"]), "side": "top", "font": {"size": 13}}}},
     })
+
+
+def _numbers(grid: np.ndarray, most: float, theme: palette.Theme) -> dict:
+    """The values of a grid's cells, in a trace of its own: a heatmap's numbers are of two greys, of which half-strong
+    cells swallow one."""
+    cells = palette.weight_colours(theme)[palette.weights_to_bytes(grid.ravel() / most)]
+    y, x = np.indices(grid.shape)
+    return {"type": "scatter", "x": x.ravel(), "y": y.ravel(), "mode": "text", "hoverinfo": "skip", "showlegend": False,
+            "text": ["" if np.isnan(value) else f"{value:.2f}" for value in grid.ravel()],
+            "textfont": {"color": palette.ink_on(cells)}}
 
 
 def grouped_bars(groups: Mapping[State, np.ndarray], *, names: Mapping[State, str], labels: Sequence[str],
