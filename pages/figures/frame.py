@@ -76,6 +76,13 @@ def _power(exponent: int) -> str:
     return "10" + str(exponent).translate(_SUPERSCRIPTS)
 
 
+def readable(value: float) -> str:
+    """A number ≥ 0 with two digits after the point, with thousands apart, or as its power of ten where it is tiny."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if value >= 0.01 else f"{value:.1g}"
+
+
 def columns_of(text: str) -> int:
     """Width in half-width columns, roughly: characters from U+1100 on count twice."""
     return sum(2 if ord(character) >= 0x1100 else 1 for character in text)

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import PLAIN_AXIS, bare_layout, colour_bar, escape, isolate, shorten, token_margins
+from pages.figures.frame import PLAIN_AXIS, bare_layout, colour_bar, escape, isolate, readable, shorten, token_margins
 from pages.figures.positions import GREY, LINES, lines
 
 #: Height in pixels of a token's row, and of a chart.
@@ -101,7 +101,7 @@ def changes(labels: Sequence[str], groups: Mapping[str, np.ndarray], *, y_name: 
         traces.append(go.Bar(
             x=np.arange(len(labels)), y=np.asarray(heights, dtype=np.float64), name=escape(name),
             marker={"color": LINES[theme][number], "pattern": {"shape": ("", "/")[number % 2], "fgopacity": 0.5}},
-            text=[f"{height:.2g}" for height in heights], textposition="outside", cliponaxis=False,
+            text=[readable(height) for height in heights], textposition="outside", cliponaxis=False,
             hovertemplate=f"%{{x}}<br>{escape(y_name)} %{{y:.4g}}<extra>{escape(name)}</extra>"))
     top = max((float(np.max(heights)) for heights in groups.values()), default=0.0)
     ticks = {"tickmode": "array", "tickvals": np.arange(len(labels)), "showgrid": False,

@@ -12,11 +12,11 @@ from engine import norm_depth
 from engine.norm_depth import DEPTHS, PLACEMENTS, GradientNorms, Placement
 from engine.streaming import Streaming
 from pages.figures import normalization as figures
+from pages.figures.frame import readable
 from pages.widgets import banners, controls, drawn
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Language, Translate
 from pages.widgets.normalization_data import workbench
-from pages.widgets.texts import readable
 
 NAMES = ("norm_width", "norm_depth", "norm_residuals")
 WIDTHS = (16, 32, 64, 128, 256)

@@ -16,12 +16,12 @@ from engine.norm_activations import Activations
 from engine.norm_experiments import Change
 from engine.norm_sites import Site
 from pages.figures import normalization as figures
+from pages.figures.frame import readable
 from pages.widgets import banners, controls, drawn, permalink
 from pages.widgets import normalization_data as data
 from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Language, Translate
-from pages.widgets.texts import readable
 
 NAMES = ("norm_swap", "norm_pads", "norm_batch", "norm_later")
 SIZES = (1, 2, 4, 8, 16, 32)

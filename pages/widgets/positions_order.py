@@ -13,11 +13,12 @@ import streamlit as st
 from engine import LocalEngine, Prompt, positions_lab
 from engine.position_types import OrderComparison, OrderRun
 from pages.figures import attention
+from pages.figures.frame import readable
 from pages.widgets import controls, drawn
 from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Language, Translate
-from pages.widgets.texts import joined, readable
+from pages.widgets.texts import joined
 
 #: Of each of the four patterns, in pixels.
 PICTURE_WIDTH = 310

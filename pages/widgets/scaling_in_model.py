@@ -15,12 +15,11 @@ from engine import scaling as lab
 from engine.saturation import HeadGradients, HeadSaturation, RescaledOutput
 from pages.figures import scaling
 from pages.figures.beside import beside
-from pages.figures.frame import written
+from pages.figures.frame import readable, written
 from pages.figures.scaling import Marker
 from pages.widgets import banners, controls, drawn
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Language, Translate
-from pages.widgets.texts import readable
 
 MULTIPLIER, STREAM, MEASURE, LAYER, HEAD, BEHIND = "half_octaves", "stream", "measure", "layer", "head", "behind"
 NAMES = (MULTIPLIER, STREAM, MEASURE, LAYER, HEAD, BEHIND)

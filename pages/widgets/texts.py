@@ -38,13 +38,6 @@ def signed(value: float, digits: int = 2) -> str:
     return written(value, f"+.{digits}f") if math.isfinite(value) else "–"
 
 
-def readable(value: float) -> str:
-    """A number ≥ 0 with two digits after the point, with thousands apart, or as its power of ten where it is tiny."""
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.2f}" if value >= 0.01 else f"{value:.1g}"
-
-
 def placeholders(texts: Texts) -> set[str]:
     """The names in braces of all three texts."""
     every = "".join((texts.expected, texts.got, texts.next_step))

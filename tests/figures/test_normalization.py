@@ -55,6 +55,7 @@ def test_bars_are_as_high_as_the_change():
     figure = figures.changes(["a", "b"], {"LayerNorm": np.zeros(2), "BatchNorm": np.array([0.5, 2.0])}, y_name="change")
     assert figure.data[0].y.max() == 0 and list(figure.data[0].text) == ["0", "0"]
     np.testing.assert_array_equal(figure.data[1].y, [0.5, 2.0])
+    assert list(figure.data[1].text) == ["0.50", "2.00"], "as many digits as in the sentence above"
     assert figure.layout.yaxis.range[1] > 2
     nothing = figures.changes(["a"], {"LayerNorm": np.zeros(1), "BatchNorm": np.zeros(1)}, y_name="change")
     assert nothing.layout.yaxis.range[1] == 1
