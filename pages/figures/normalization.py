@@ -85,7 +85,8 @@ def moments(groups: Mapping[str, tuple[np.ndarray, np.ndarray]], *, labels: Sequ
             marker={"color": colour, "symbol": symbol, "size": size, "line": {"width": 1.6}},
             hovertemplate=f"%{{customdata}}<br>{escape(texts['mean'])} %{{x:.4f}}<br>{escape(texts['variance'])} "
                           f"%{{y:.4g}}<extra>{escape(name)}</extra>"))
-    return go.Figure(traces, _chart(texts["mean"], texts["variance"], theme, y_axis={"type": "log"}))
+    decades = _few_decades({trace.name: trace.y for trace in traces})
+    return go.Figure(traces, _chart(texts["mean"], texts["variance"], theme, y_axis={"type": "log", **decades}))
 
 
 def changes(labels: Sequence[str], groups: Mapping[str, np.ndarray], *, y_name: str,

@@ -49,6 +49,11 @@ def test_moments_stand_where_they_belong():
     assert figure.data[0].y[1] > 0, "a logarithmic axis holds no zero"
     assert len({trace.marker.symbol for trace in figure.data}) == 2
     assert figure.layout.yaxis.type == "log"
+    near = figures.moments({"before": (np.zeros(2), np.array([0.15, 30.0]))}, labels=["a", "b"], texts=TEXTS)
+    for axis in (figure.layout.yaxis, near.layout.yaxis):
+        # By default Plotly writes 0.2 and 2 alike, as "2".
+        assert axis.dtick == 2 and axis.exponentformat == "power" or [*map(float, axis.ticktext)] == [*axis.tickvals]
+    assert {"0.2", "0.5", "1", "2", "5", "10"} <= set(near.layout.yaxis.ticktext)
 
 
 def test_bars_are_as_high_as_the_change():
