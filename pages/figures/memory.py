@@ -23,6 +23,8 @@ COLOURS = {
 #: Where something no longer fits, and what is compared.
 LIMIT = palette.ACCENT
 HEIGHT = 340
+#: Right margin in pixels: half of the widest tick label, which may stand at the axis's end.
+RIGHT = HALF_WIDTH * len("20,000,000") // 2 + 1
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _GRID = {"light": "rgba(27,31,39,0.12)", "dark": "rgba(231,234,240,0.14)"}
 _TICKS = 5
@@ -243,7 +245,7 @@ def _layout(*, x: str, most: float | None, theme: palette.Theme, room: float = 1
         places, names = byte_ticks(most)
         y |= {"tickmode": "array", "tickvals": places, "ticktext": names, "range": [0, max(most * room, 1.0)]}
     return bare_layout(title="", theme=theme) | {
-        "margin": {"l": 84, "r": 16, "t": 40, "b": 48}, "showlegend": True, "height": HEIGHT,
+        "margin": {"l": 84, "r": RIGHT, "t": 40, "b": 48}, "showlegend": True, "height": HEIGHT,
         "hovermode": "x unified", "yaxis": y,
         "xaxis": {**axis, "title": {"text": escape(x), "standoff": 8, "font": {"size": 13}}, "tickformat": ",d"},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},

@@ -87,6 +87,7 @@ def test_needs_show_the_gpu_the_length_and_the_edge():
     assert sorted(shape.x0 for shape in figure.layout.shapes if shape.x0 == shape.x1) == [2, 3]
     assert {note.text for note in figure.layout.annotations} == {"GPU: 24 GiB", "here", "up to"}
     assert figure.layout.yaxis.range[1] > 150
+    assert figure.layout.margin.r >= 7.2 * len("20,000,000") / 2, "the last tick's label, digits of 13 px, is whole"
     for longest in (-1, None, 99):
         assert sorted(shape.x0 for shape in needs(longest).layout.shapes if shape.x0 == shape.x1) == [2]
 
