@@ -16,6 +16,7 @@ import streamlit as st
 from engine import saturation
 from pages.figures import scaling
 from pages.figures.beside import beside
+from pages.figures.frame import readable
 from pages.figures.scaling import Marker
 from pages.widgets import controls, drawn
 from pages.widgets.drawn import Drawn
@@ -102,18 +103,18 @@ def _headline(d_head: int, k_len: int, here: dict[str, Medians], _: Translate) -
     """The largest weights in words, where the freezing point lies, and which way lets more gradient back."""
     freezing = saturation.freezing_d_head(k_len)
     without, with_ = here["without"], here["with"]
-    first = _("**At $d_k$ = {d} the strongest of {n} keys takes {without:.0%} of the weight without the division, "
-              "{with_:.0%} with it.**")
+    first = _("**At $d_k$ = {d} the strongest of {n} keys takes {without:.1%} of the weight without the division, "
+              "{with_:.1%} with it.**")
     if d_head <= freezing:
         second = _("The softmax without division is still soft: it freezes onto a few keys from $d_k$ = 2 ln n = "
                    "{freezing:.1f} on.")
     elif without.jacobian_norm < with_.jacobian_norm:
         second = _("Without division the softmax is frozen (beyond $d_k$ = 2 ln n = {freezing:.1f}), and less gradient "
-                   "comes back: the median Jacobian norm is {j_without:.2g}, with the division {j_with:.2g}.")
+                   "comes back: the median Jacobian norm is {j_without:#.2g}, with the division {j_with:#.2g}.")
     else:
         second = _("That is beyond the freezing point $d_k$ = 2 ln n = {freezing:.1f}; rows torn between two or three "
-                   "keys still let gradient back (median Jacobian norm {j_without:.2g}, with the division "
-                   "{j_with:.2g}), but not for much longer.")
+                   "keys still let gradient back (median Jacobian norm {j_without:#.2g}, with the division "
+                   "{j_with:#.2g}), but not for much longer.")
     return f"{first} {second}".format(
         d=d_head, n=k_len, without=without.max_probability, with_=with_.max_probability, freezing=freezing,
         j_without=without.jacobian_norm, j_with=with_.jacobian_norm)
@@ -124,9 +125,9 @@ def _table(d_head: int, k_len: int, here: dict[str, Medians], _: Translate) -> s
     expected = {state: float(saturation.expected_entropy(variance, k_len))
                 for state, variance in (("without", d_head), ("with", 1))}
     rows = [
-        (_("variance of the scores"),
+        (_("variance of all scores together"),
          rf"$\operatorname{{Var}}(q\cdot k)=d_k={d_head}$", r"$\operatorname{Var}(q\cdot k/\sqrt{d_k})=1$",
-         {state: f"{medians.variance:.3g}" for state, medians in here.items()}),
+         {state: readable(medians.variance) for state, medians in here.items()}),
         (_("entropy, nats (at most ln n = {most:.2f})").format(most=np.log(k_len)),
          rf"$\max(0,\ \ln n-d_k/2)={expected['without']:.2f}\ (n\to\infty)$",
          rf"$\ln n-1/2={expected['with']:.2f}\ (n\to\infty)$",
@@ -134,7 +135,7 @@ def _table(d_head: int, k_len: int, here: dict[str, Medians], _: Translate) -> s
         (_("largest weight"), rf"$1/n={1 / k_len:.3g}\ \ldots\ 1$", rf"$1/n={1 / k_len:.3g}\ \ldots\ 1$",
          {state: f"{medians.max_probability:.3f}" for state, medians in here.items()}),
         (_("Jacobian norm"), *(2 * (r"$\lVert J\rVert_F^2=\sum p^2-2\sum p^3+(\sum p^2)^2$",)),
-         {state: f"{medians.jacobian_norm:.2g}" for state, medians in here.items()}),
+         {state: f"{medians.jacobian_norm:#.2g}" for state, medians in here.items()}),
     ]
     names = _states(_)
     lines = [
@@ -178,8 +179,8 @@ def _histograms(d_head: int, scores: dict[str, np.ndarray], theme: str, _: Trans
             texts={"score": _("{what}, {state}").format(what=_("score"), state=name), "density": _("density"),
                    "theory": _("theory")})
         panels.append(panel)
-        titles.append(_("Scores {state}: variance {variance:.3g}").format(
-            state=name, variance=float(scores[state].var())))
+        titles.append(_("Scores {state}: variance {variance}").format(
+            state=name, variance=readable(float(scores[state].var()))))
         columns |= {f"score, {name}": panel.traces[0]["x"], f"density, {name}": panel.traces[0]["y"]}
     return Drawn("chance-scores", " · ".join(titles), beside(*panels), columns)
 

@@ -106,7 +106,7 @@ def _names(found_divisor: float, power: int, _: Translate) -> dict[str, str]:
 
 def _headline(found: HeadSaturation, at: dict[str, int], _: Translate) -> str:
     median = {state: float(np.median(found.entropy[place])) for state, place in at.items()}
-    low, high = float(found.product_variance.min()), float(found.product_variance.max())
+    low, high = (readable(float(end)) for end in (found.product_variance.min(), found.product_variance.max()))
     if "without" in at:
         text = _("**This model divides $q\\cdot k$ by {divisor:.3g} ($d_k$ = {d}). Its heads spread over "
                  "{own:.2f} nats (median over heads, of at most {most:.2f}); without the division over {without:.2f}; "
@@ -115,7 +115,7 @@ def _headline(found: HeadSaturation, at: dict[str, int], _: Translate) -> str:
         text = _("**This model never divides: it has learnt smaller queries and keys instead ($d_k$ = {d}). Its heads "
                  "spread over {own:.2f} nats (median over heads, of at most {most:.2f}); at the chosen multiplier over "
                  "{chosen:.2f}.**")
-    chance = _("Its heads are no chance: the variance of $q\\cdot k$ is {low:.4g} … {high:.4g} here, and "
+    chance = _("Its heads are no chance: the variance of $q\\cdot k$ is {low} … {high} here, and "
                "would be $d_k$ = {d} if entries were independent with variance 1.")
     numbers = {"divisor": found.divisor, "d": found.d_head, "own": median["with"], "most": found.uniform_entropy,
                "without": median.get("without"), "chosen": median["chosen"], "low": low, "high": high}
@@ -129,8 +129,8 @@ def _one_head(found: HeadSaturation, at: dict[str, int], layer: int, head: int, 
     """The chosen head's measures as a table, and what its q·k varies by."""
     titles = {"with": _("its own scaling"), "without": _("without division"), "chosen": _("chosen")}
     lines = [
-        _("Layer {layer}, head {head}: $\\operatorname{{Var}}(q\\cdot k)={variance:.4g}$, $d_k={d}$").format(
-            layer=layer, head=head, variance=float(found.product_variance[layer, head]), d=found.d_head),
+        _("Layer {layer}, head {head}: $\\operatorname{{Var}}(q\\cdot k)$ = {variance}, $d_k$ = {d}").format(
+            layer=layer, head=head, variance=readable(float(found.product_variance[layer, head])), d=found.d_head),
         "",
         "| | " + " | ".join(_("{what}, {state}").format(
             what=titles[state], state=f"×{found.multipliers[place]:.3g}") for state, place in at.items()) + " |",
@@ -138,7 +138,7 @@ def _one_head(found: HeadSaturation, at: dict[str, int], layer: int, head: int, 
     ]
     for measure, title in _measures(_).items():
         values = getattr(found, measure)
-        digits = ".2g" if measure == "jacobian_norm" else ".3f"
+        digits = "#.2g" if measure == "jacobian_norm" else ".3f"
         cells = " | ".join(f"**{values[place, layer, head]:{digits}}**" for place in at.values())
         lines.append(f"| {title} | {cells} |")
     return "\n".join(lines)

@@ -68,10 +68,10 @@ def by_chance(d_head: int, k_len: int, distribution: str) -> dict[str, list[str]
     entropy, largest, norm = zip(*(
         [float(np.median(values)) for values in saturation.softmax_stats(scores)] for scores in pair), strict=True)
     return {
-        "variance of the scores": [f"{scores.var():.3g}" for scores in pair],
+        "variance of all scores together": [f"{scores.var():,.{0 if scores.var() >= 100 else 2}f}" for scores in pair],
         "entropy, nats": [f"{value:.3f}" for value in entropy],
         "largest weight": [f"{value:.3f}" for value in largest],
-        "Jacobian norm": [f"{value:.2g}" for value in norm],
+        "Jacobian norm": [f"{value:#.2g}" for value in norm],
     }
 
 
@@ -80,7 +80,7 @@ def test_every_control_of_the_part_by_chance_moves_its_numbers(page, app_url, se
     for name, numbers in by_chance(64, 128, "normal").items():
         assert row(page, name) == numbers
     largest = float(by_chance(64, 128, "normal")["largest weight"][0])
-    page.get_by_text(f"takes {largest:.0%} of the weight without the division").wait_for()
+    page.get_by_text(f"takes {largest:.1%} of the weight without the division").wait_for()
     move(page, settled, "d_k", 4)
     for name, numbers in by_chance(256, 128, "normal").items():
         expect_row(page, name, numbers)
@@ -124,7 +124,7 @@ def test_every_control_of_the_part_in_a_model_moves_its_numbers(page, app_url, s
         return {name: [f"{getattr(found[stream], measure)[index, layer, head]:{digits}}" for index in (ONE, -1, at)]
                 for name, measure, digits in (("entropy (nats)", "entropy", ".3f"),
                                               ("largest weight", "max_probability", ".3f"),
-                                              ("Jacobian norm (median)", "jacobian_norm", ".2g"))}
+                                              ("Jacobian norm (median)", "jacobian_norm", "#.2g"))}
 
     expect_row(page, "entropy (nats)", measures("encoder", 0, 0, place)["entropy (nats)"])
     assert row(page, "entropy (nats)")[0] == f"{own:.3f}"
@@ -155,7 +155,7 @@ def test_a_link_opens_the_same_view_in_chinese_and_the_export_holds_it(page, app
     visit(page, app_url, settled, lang="zh", d_k=24, n=16, distribution="sign", sample=5, stream="decoder",
           measure="entropy", layer=1, head=3, half_octaves=-2, behind="queries")
     expected = list(by_chance(24, 16, "sign").values())
-    shown = [row(page, name) for name in ("分数的方差", "熵", "最大权重", "雅可比范数")]
+    shown = [row(page, name) for name in ("所有分数合起来的方差", "熵", "最大权重", "雅可比范数")]
     assert shown == expected
     page.get_by_text("第 1 层第 3 头").first.wait_for()
     page.locator(".st-key-scaling-in-model-export button").first.click()
@@ -174,6 +174,6 @@ def test_a_link_opens_the_same_view_in_chinese_and_the_export_holds_it(page, app
 def test_an_address_of_nonsense_falls_back(page, app_url, settled):
     visit(page, app_url, settled, d_k="many", n="-7", distribution="cauchy", half_octaves="x", layer="99", head="-1",
           stream="sideways", measure="furlongs", behind="the moon", sample="1e9")
-    assert row(page, "variance of the scores") == by_chance(64, 8, "normal")["variance of the scores"]
+    assert row(page, "variance of all scores together") == by_chance(64, 8, "normal")["variance of all scores together"]
     page.get_by_text("Layer 2, head 0 at every multiplier").wait_for()
     assert page.get_by_test_id("stAlert").count() == 0
