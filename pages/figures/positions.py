@@ -213,7 +213,7 @@ def _plain_layout(x_name: str, y_name: str, theme: palette.Theme) -> dict:
 
 
 def _named(name: str) -> dict:
-    return {"text": escape(name), "font": {"size": 13}}
+    return {"text": escape(name)}
 
 
 def _compared(level: tuple[float, str] | None, place: tuple[float, str] | None, log_y: bool,
