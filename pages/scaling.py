@@ -42,7 +42,7 @@ permalink.restore(PERMALINK)
 st.title(_("Scaling and saturation"))
 st.caption(_("Why divide by $\\sqrt{d_k}$? Because $q\\cdot k$ grows with $d_k$, and a softmax over large scores picks "
              "one key and stops learning."))
-st.header(_("By chance"))
+st.header(_("Random vectors"))
 by_chance(spoken, _)
 st.header(_("In a model"))
 engine = runtime.engine()

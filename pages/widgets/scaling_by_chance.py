@@ -49,7 +49,7 @@ def show(spoken: Language, _: Translate) -> dict[str, str | int]:
     """Draws the part; returns what the address should say."""
     first, second = st.columns([3, 2], gap="medium")
     with first:
-        d_head = controls.steps(_("d_k: entries of a query"), D_HEADS, key=D_HEAD, default=64)
+        d_head = controls.steps(_("dₖ: entries of a query"), D_HEADS, key=D_HEAD, default=64)
     with second:
         k_len = controls.steps(_("n: keys in sight"), K_LENS, key=K_LEN, default=128)
     distribution = controls.choice(_("Entries drawn from (mean 0, variance 1)"), _distributions(_), key=DISTRIBUTION)
@@ -64,7 +64,7 @@ def show(spoken: Language, _: Translate) -> dict[str, str | int]:
     scores = _scores(d_head, k_len, distribution)
     samples = [_histograms(d_head, scores, theme, _), _row(row, scores, theme, _)]
     drawn.show(samples, per_row=1)
-    facts = [("d_k", str(d_head)), ("n", str(k_len)), (_("Entries"), _distributions(_)[distribution]),
+    facts = [("dₖ", str(d_head)), ("n", str(k_len)), (_("Entries"), _distributions(_)[distribution]),
              (_("Rows drawn"), str(N_ROWS))]
     drawn.offer("scaling-by-chance", [over_d_head, *samples], facts=facts, language=spoken, _=_)
     at = K_LENS.index(k_len)
@@ -161,11 +161,11 @@ def _over_d_head(d_head: int, k_len: int, medians: dict[str, tuple[Medians, ...]
         lines = {state: np.array([getattr(one, measure) for one in medians[state]]) for state in STATES}
         theory = saturation.expected_entropy(x, k_len) if measure == "entropy" else None
         panels.append(scaling.curves(
-            x, lines, names=names, x_title="d_k", y_title=title, theme=theme, upright=(freezing, "2 ln n"),
+            x, lines, names=names, x_title="dₖ", y_title=title, theme=theme, upright=(freezing, "2 ln n"),
             markers=[Marker(x[at], lines[state][at], state, "") for state in STATES],
             theory=None if theory is None else (theory, _("theory, n → ∞")), tick_base=4))
         columns |= {f"{measure}, {names[state]}": lines[state] for state in STATES}
-    title = " · ".join(_("{measure} over d_k").format(measure=measure) for measure in measures.values())
+    title = " · ".join(_("{measure} over dₖ").format(measure=measure) for measure in measures.values())
     return Drawn("chance-over-d-head", title, beside(*panels), columns)
 
 

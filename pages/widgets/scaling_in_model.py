@@ -108,14 +108,14 @@ def _headline(found: HeadSaturation, at: dict[str, int], _: Translate) -> str:
     median = {state: float(np.median(found.entropy[place])) for state, place in at.items()}
     low, high = (readable(float(end)) for end in (found.product_variance.min(), found.product_variance.max()))
     if "without" in at:
-        text = _("**This model divides $q\\cdot k$ by {divisor:.3g} ($d_k$ = {d}). Its heads spread over "
-                 "{own:.2f} nats (median over heads, of at most {most:.2f}); without the division over {without:.2f}; "
-                 "at the chosen multiplier over {chosen:.2f}.**")
+        text = _("**This model divides $q\\cdot k$ by {divisor:.3g} ($d_k$ = {d}). The entropy of its "
+                 "heads is {own:.2f} nats (median over heads, of at most {most:.2f}); without the division "
+                 "{without:.2f}; at the chosen multiplier {chosen:.2f}.**")
     else:
-        text = _("**This model never divides: it has learnt smaller queries and keys instead ($d_k$ = {d}). Its heads "
-                 "spread over {own:.2f} nats (median over heads, of at most {most:.2f}); at the chosen multiplier over "
-                 "{chosen:.2f}.**")
-    chance = _("Its heads are no chance: the variance of $q\\cdot k$ is {low} … {high} here, and "
+        text = _("**This model never divides: it has learnt smaller queries and keys instead ($d_k$ = {d}). The "
+                 "entropy of its heads is {own:.2f} nats (median over heads, of at most {most:.2f}); at the chosen "
+                 "multiplier {chosen:.2f}.**")
+    chance = _("Its heads are not random: the variance of $q\\cdot k$ is {low} … {high} here, and "
                "would be $d_k$ = {d} if entries were independent with variance 1.")
     numbers = {"divisor": found.divisor, "d": found.d_head, "own": median["with"], "most": found.uniform_entropy,
                "without": median.get("without"), "chosen": median["chosen"], "low": low, "high": high}
@@ -247,13 +247,13 @@ def _output_sentence(found: dict[str, RescaledOutput], names: dict[str, str], _:
     numbers = {"own": written(own.logprob, ".2f"), "changed": written(changed.logprob, ".2f"),
                "output": banners.escape(changed.output) or "–"}
     if "without" not in found:
-        text = _("**At the chosen multiplier the model writes “{output}”** and gives its original output a "
+        text = _("**At the chosen multiplier the model writes \"{output}\"** and gives its original output a "
                  "log-probability of {changed} instead of {own}.")
     elif changed.output == own.output:
-        text = _("**Without the division the model still writes “{output}”**, and gives it a log-probability of "
+        text = _("**Without the division the model still writes \"{output}\"**, and gives it a log-probability of "
                  "{changed} instead of {own}.")
     else:
-        text = _("**Without the division the model writes “{output}”**, and gives its original output a "
+        text = _("**Without the division the model writes \"{output}\"**, and gives its original output a "
                  "log-probability of {changed} instead of {own}.")
     lines = [text.format(**numbers), "",
              f"| {_('state')} | {_('the model writes')} | {_('ln p of the original output')} |", "|---|---|---|"]
