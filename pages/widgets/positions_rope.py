@@ -59,14 +59,18 @@ def draw(_: Translate) -> tuple[str, str, list[Drawn]]:
                for name, parameters in every.items()}
     plain, chosen = by_name["default"], by_name[scaling]
     temperature = positions.rope_attention_factor(every[scaling])
-    headline = _("At {asked:,} positions, **{plain}** of {pairs} pairs reach angles that {trained:,} trained positions "
-                 "never showed; with scaling “{name}” it is **{scaled}**. The fastest pair turns once in {fast:.2f} "
-                 "positions, the slowest in **{slow:,.0f}**; within n = {n} positions {within} pairs make a full "
-                 "turn.").format(
-        n=n, within=int((chosen * n >= 2 * np.pi).sum()),
-        asked=asked, plain=unseen(plain, plain, trained, asked), pairs=len(plain), trained=trained,
-        name=names[scaling], scaled=unseen(plain, chosen, trained, asked), fast=2 * np.pi / chosen[0],
-        slow=2 * np.pi / chosen[-1])
+    reached = _("At {asked:,} positions, **{plain}** of {pairs} pairs reach angles that {trained:,} trained positions "
+                "never showed; with scaling \"{name}\" it is **{scaled}**.")
+    if scaling == "default":
+        reached = _("At {asked:,} positions, **{plain}** of {pairs} pairs reach angles that {trained:,} trained "
+                    "positions never showed.")
+    turns = _("The fastest pair turns once in {fast:.2f} positions, the slowest in **{slow:,.0f}**; within n = {n} "
+              "positions {within} pairs make a full turn.")
+    headline = joined(
+        reached.format(asked=asked, plain=unseen(plain, plain, trained, asked), pairs=len(plain), trained=trained,
+                       name=names[scaling], scaled=unseen(plain, chosen, trained, asked)),
+        turns.format(n=n, within=int((chosen * n >= 2 * np.pi).sum()), fast=2 * np.pi / chosen[0],
+                     slow=2 * np.pi / chosen[-1]))
     if temperature != 1.0:
         headline = joined(headline, _("Queries and keys also grow by {temperature:.3f}: scores by its square.").format(
             temperature=temperature))

@@ -103,10 +103,12 @@ def test_every_control_changes_a_number(page, app_url, settled):
 def test_each_scaling_says_what_it_saves(page, app_url, settled):
     visit(page, app_url, settled, encoding="rope", d=64, trained=512, factor=8)
     answers = page.locator(".st-key-answers")
-    answers.get_by_text("16 of 32 pairs reach angles").wait_for()
+    headline = answers.get_by_text("16 of 32 pairs reach angles")
+    headline.wait_for()
+    assert "with scaling" not in headline.inner_text(), "without scaling there is nothing to compare"
     for name in ("linear", "NTK, dynamic", "YaRN", "llama3"):
         answers.get_by_role("radio", name=name, exact=True).click()
-        answers.get_by_text(f"with scaling “{name}” it is 0.").wait_for()
+        answers.get_by_text(f'with scaling "{name}" it is 0.').wait_for()
     slow = 2 * np.pi / positions.rope_frequencies(64, scaling={
         "rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 512, "low_freq_factor": 1.0,
         "high_freq_factor": 4.0})[-1]
