@@ -88,7 +88,7 @@ def _headline(by_place: dict[Placement, list[GradientNorms]], width: int, _: Tra
     ratio = {place: found[-1].ffn[-1] / found[0].ffn[-1] for place, found in by_place.items()}
     first, last = by_place["none"][0].n_layers, by_place["none"][-1].n_layers
     return _("**From {first} to {last} layers of width {width} the last feed-forward gradient changes by ×{post} "
-             "in Post-LN and by ×{pre} in Pre-LN** (1/√depth would be ×{law}); without a norm by "
+             "in Post-LN and by ×{pre} in Pre-LN** ($1/\\sqrt{{L}}$ would be ×{law}); without a norm by "
              "×{none}.").format(
         first=first, last=last, width=width, law=readable(np.sqrt(first / last)),
         **{place: readable(value) for place, value in ratio.items()})

@@ -101,7 +101,7 @@ def _another_sentence(batch: Activations, text: str, _: Translate) -> tuple[int,
     sentences = data.company(text)
     swap = controls.slider(_("Reference sentence, by number, that replaces another one in the batch"),
                            data.FIRST_SWAP, len(sentences), key="norm_swap", default=data.FIRST_SWAP)
-    st.caption(_("“{old}” becomes “{new}”; your sentence stays.").format(
+    st.caption(_("\"{old}\" becomes \"{new}\"; your sentence stays.").format(
         old=escape(sentences[0]), new=escape(sentences[swap - 1])))
     change = data.swap_companion(batch, swap)
     st.markdown(_("**Your sentence changes by {layer} under LayerNorm and by {batch} under BatchNorm with this "
@@ -131,8 +131,9 @@ def _smaller_batch(batch: Activations, _: Translate) -> tuple[int, Drawn]:
     noise = normalization.batch_noise(batch.sentence(0), others, sizes=SIZES, eps=batch.eps)
     at = SIZES.index(size)
     st.markdown(_("**With {size} sentences a batch BatchNorm's mean is off by {noise:.2f} standard deviations**; it "
-                  "falls as 1/√size. Your sentence in train mode (this batch's statistics) and in eval mode (running "
-                  "statistics) differs by **{gap:.2f}**. LayerNorm: {layer:g}, it has neither batch nor modes.").format(
+                  "falls as $1/\\sqrt{{\\text{{size}}}}$. Your sentence in train mode (this batch's statistics) and in "
+                  "eval mode (running statistics) differs by **{gap:.2f}**. LayerNorm: {layer:g}, it has neither batch "
+                  "nor modes.").format(
         size=size, noise=noise.noise[at], gap=noise.gap[at], layer=noise.gap_layer[at]))
     series = {_("noise of BatchNorm's mean"): noise.noise, _("BatchNorm, train against eval"): noise.gap,
               _("1/√size"): noise.noise[0] / np.sqrt(noise.sizes)}
@@ -158,7 +159,7 @@ def _another_future(engine: LocalEngine, trace: Trace, batch: Activations, found
                                default=len(tokens) - 1)
     pair = data.future(engine, trace, site, position)
     change = experiments.change_later(pair.before.values[0], pair.after.values[0], position, eps=pair.before.eps)
-    st.caption(_("The causal stack reads **{new}** in place of **{old}**; norm: {site}.").format(
+    st.caption(_("The causal stack reads \"{new}\" in place of \"{old}\"; norm: {site}.").format(
         old=escape(tokens[position].text), new=escape(pair.after.tokens[0][position]), site=escape(site.name)))
     st.markdown(_("**The tokens before it change by {layer} under LayerNorm and by {batch} under a BatchNorm over "
                   "this sequence's tokens, with their own statistics, as in training**: the past would know the future "
