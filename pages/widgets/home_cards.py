@@ -64,10 +64,12 @@ def positions(engine: LocalEngine, theme: palette.Theme, _: Translate) -> Answer
     compared = positions_order.compared(engine, Prompt(MODEL, ORDER))
     on, off = compared.vector_residual_on, compared.vector_residual_off
     sentence = _("Every position adds its own wave to a word's vector. With the first and last word of {sentence} "
-                 "swapped, the words' vectors change by **{on:.0%}** of the largest; with positions switched off "
-                 "by **{off:.0e}**: without them the model cannot tell the two orders apart.")
+                 "swapped, the words' vectors change by **{on}** of the largest value; with positions switched "
+                 "off by **{off}**: without them the model cannot tell the two orders apart.")
     return Answer(
-        sentence.format(sentence=ORDER, on=on, off=off),
+        # Both as decimals: of a per cent and a power of ten one does not see which is how much larger.
+        sentence.format(sentence=ORDER, on=f"{on:.2f}",
+                        off=np.format_float_positional(off, precision=1, fractional=False, trim="-")),
         figures.bars([on, off], labels=[_("positions on"), _("positions off")], theme=theme),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gettext
+import re
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +59,11 @@ def test_the_answer_on_the_verb_says_where_the_lead_starts_and_ends(engine, monk
 
 def test_without_positions_the_order_is_lost_and_layernorm_keeps_to_itself(engine):
     assert not positions_order.compared(engine, Prompt(home_cards.MODEL, home_cards.ORDER)).same_text
-    figure = home_cards.positions(engine, "light", _).figure
-    assert figure.data[0].x[0] > 0.01 and figure.data[0].x[1] < 1e-4
+    card = home_cards.positions(engine, "light", _)
+    on, off = card.figure.data[0].x
+    assert on > 0.01 and off < 1e-4
+    told = [float(number) for number in re.findall(r"\*\*([\d.]+)\*\*", card.sentence)]
+    assert told == pytest.approx([on, off], rel=0.5) and "%" not in card.sentence and "e-" not in card.sentence
     layer, batch = home_cards.normalization(engine, "light", _).figure.data[0].x
     assert layer == 0 and batch > 0.01
 
