@@ -28,15 +28,19 @@ PERMALINK = (
 )
 
 
-def activations(engine: LocalEngine, trace: Trace, spoken: Language, _: Translate) -> None:
-    """The two axes and the four experiments, on what enters one norm of the model."""
+def activations(engine: LocalEngine, trace: Trace, spoken: Language, _: Translate) -> bool | None:
+    """The two axes and the four experiments, on what enters one norm of the model.
+
+    Returns:
+        Whether the address says all of it; None where there is nothing to say.
+    """
     prompt = trace.prompt
     found = normalization_data.sites(engine, prompt.model, prompt.text)
     reading = tuple(site for site in found if site.stack == trace.streams[0])
     if not reading:
         st.info(_("No LayerNorm or RMSNorm with weights of its own was found in this model. Choose another one."),
                 icon=":material/info:")
-        return
+        return None
     site = normalization_axes.choose_site(reading, _)
     with st.spinner(_("Reading a batch of sentences …")):
         batch = normalization_data.batch(engine, prompt.model, prompt.text, site)
@@ -47,10 +51,8 @@ def activations(engine: LocalEngine, trace: Trace, spoken: Language, _: Translat
     normalization_axes.checked(batch, _)
     st.header(_("Four experiments"))
     normalization_experiments.show(normalization_experiments.Bench(engine, trace, batch, found, facts, spoken, _))
-    complete = permalink.write({"model": prompt.model, "text": prompt.text, "target": prompt.target,
-                                "norm_site": site.name})
-    st.caption(_("The address of this page reopens this view.") if complete
-               else _("The text is too long for the address; it reopens this view without it."))
+    return permalink.write({"model": prompt.model, "text": prompt.text, "target": prompt.target,
+                            "norm_site": site.name})
 
 
 @st.fragment
@@ -86,13 +88,17 @@ trace = runner.run(engine, prompt, _) if prompt is not None else None
 if prompt is None:
     st.info(_("Type a sentence above, or pick an example, to see what a model's norms do to it."),
             icon=":material/edit:")
+complete = None
 if trace is not None:
     badge.show(trace, _)
     banners.show_notes(trace.notes, _)
     st.header(_("Two axes on the same activations"))
     with banners.guard(_):
-        activations(engine, trace, spoken, _)
+        complete = activations(engine, trace, spoken, _)
 st.header(_("Where the norm stands: Post-LN and Pre-LN before training"))
 depth(spoken, _)
 st.header(_("And in training"))
 training(spoken, _)
+if complete is not None:
+    st.caption(_("The address of this page reopens this view.") if complete
+               else _("The text is too long for the address; it reopens this view without it."))
