@@ -27,14 +27,23 @@ def steps(label: str, options: Sequence[int], *, key: str, default: int, help: s
           format_func: Callable[[int], str] = "{:,}".format) -> int:
     """A slider over `options`, rising numbers; another number becomes the nearest one."""
     value = _number(key, default)
-    keep(key, min(options, key=lambda option: abs(option - value)), among=tuple(options))
+    keep(key, min(options, key=lambda option: abs(option - value)), among=tuple(map(format_func, options)))
     return st.select_slider(label, list(options), key=key, format_func=format_func, help=help, persist_state="session")
 
 
-def choice(label: str, names: Mapping[str, str], *, key: str, help: str | None = None) -> str:
-    """One of `names` (value → what is shown), the first by default."""
+def word(label: str, words: Sequence[str], *, key: str, default: int, first: int = 0) -> int:
+    """A slider over the places of `words` from `first` on, shown with their words; the only place without a slider."""
+    if len(words) - first < 2:
+        return first
+    return steps(label, range(first, len(words)), key=key, default=default,
+                 format_func=lambda place: f"{place} · {words[place]}")
+
+
+def choice(label: str, names: Mapping[str, str], *, key: str, default: str | None = None,
+           help: str | None = None) -> str:
+    """One of `names` (value → what is shown), by default the first."""
     value = st.session_state.get(key)
-    keep(key, value if value in names else next(iter(names)), among=tuple(names))
+    keep(key, value if value in names else default or next(iter(names)), among=tuple(names))
     return st.segmented_control(label, list(names), key=key, required=True, format_func=names.get, help=help,
                                 persist_state="session")
 

@@ -62,7 +62,7 @@ def show(batch: Activations, more: list[Drawn], facts: list[tuple[str, str]], sp
         affine = controls.choice("γ, β", {"plain": _("left out"), "own": _("applied")}, key="norm_affine")
     left, right = st.columns(2, gap="medium")
     with left:
-        token = controls.slider(_("Token"), 0, min(n_own, MOST_ROWS) - 1, key="norm_token", default=0)
+        token = controls.word(_("Token"), labels[:min(n_own, MOST_ROWS)], key="norm_token", default=0)
     with right:
         feature = controls.slider(_("Feature"), 0, d_model - 1, key="norm_feature", default=5)
     after = {method: norm(x) for method, norm in _norms(batch, own=affine == "own").items()}
@@ -70,6 +70,10 @@ def show(batch: Activations, more: list[Drawn], facts: list[tuple[str, str]], sp
     pictures = _bands(x, after[axis], [len(batch.sentence(i)) for i in range(1 + N_SHOWN)], labels, axis, token,
                       feature, _)
     drawn.show(pictures)
+    if d_model > WINDOW:
+        seen = _window(feature, d_model)
+        st.caption(_("The pictures show features {first} to {last} of {all}; the arithmetic takes all.").format(
+            first=seen.start, last=seen.stop - 1, all=d_model))
     if n_own > MOST_ROWS:
         st.caption(_("The pictures show the first {shown} of {all} tokens; the arithmetic takes all.").format(
             shown=MOST_ROWS, all=n_own))
@@ -122,13 +126,18 @@ def _headline(axis: str, x: np.ndarray, after: np.ndarray, labels: list[str], to
     return text.format(mean=mean, variance=before.var(), mean_after=mean_after, variance_after=later.var(), **numbers)
 
 
+def _window(feature: int, d_model: int) -> slice:
+    """The features drawn: `WINDOW` of them, or all there are, the chosen one among them."""
+    first = min(feature // WINDOW * WINDOW, max(0, d_model - WINDOW))
+    return slice(first, min(first + WINDOW, d_model))
+
+
 def _bands(x: np.ndarray, after: np.ndarray, lengths: list[int], labels: list[str], axis: str, token: int,
            feature: int, _: Translate) -> list[Drawn]:
     hidden = max(0, lengths[0] - MOST_ROWS)
     kept = np.r_[: lengths[0] - hidden, lengths[0]: len(x)]
     breaks = [start - hidden for start in np.cumsum(lengths)[:-1]]
-    first = min(feature // WINDOW * WINDOW, max(0, x.shape[1] - WINDOW))
-    shown = slice(first, first + WINDOW)
+    shown = _window(feature, x.shape[1])
     theme = st.context.theme.type or "light"
     band = {"column": feature} if axis == "batch" else {"row": token}
     texts = {"token": _("token"), "feature": _("feature"), "value": _("value")}
@@ -137,8 +146,8 @@ def _bands(x: np.ndarray, after: np.ndarray, lengths: list[int], labels: list[st
     for name, values in (("before", x), ("after", after)):
         limit = max(float(np.quantile(np.abs(values), 0.99)), 1e-6) if name == "before" else 3.0
         rows = values[kept]
-        figure = figures.band(rows[:, shown], labels=[labels[i] for i in kept], first_feature=first, breaks=breaks,
-                              limit=limit, texts=texts, theme=theme, **band)
+        figure = figures.band(rows[:, shown], labels=[labels[i] for i in kept], first_feature=shown.start,
+                              breaks=breaks, limit=limit, texts=texts, theme=theme, **band)
         columns = {_("token"): [labels[i] for i in kept]} | {
             f"{_('feature')} {i}": rows[:, i] for i in range(x.shape[1])}
         pictures.append(Drawn(f"norm-{name}", titles[name], figure, columns))

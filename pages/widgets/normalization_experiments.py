@@ -155,8 +155,8 @@ def _another_future(engine: LocalEngine, trace: Trace, batch: Activations, found
                   "encoder–decoder that writes more than one token."), icon=":material/info:")
         return None, None
     site = batch.site if batch.site.stack == "decoder" else causal[-1]
-    position = controls.slider(_("Token that is changed"), 1, len(tokens) - 1, key="norm_later",
-                               default=len(tokens) - 1)
+    position = controls.word(_("Token that is changed"), [token.text for token in tokens], first=1, key="norm_later",
+                             default=len(tokens) - 1)
     pair = data.future(engine, trace, site, position)
     change = experiments.change_later(pair.before.values[0], pair.after.values[0], position, eps=pair.before.eps)
     st.caption(_("The causal stack reads \"{new}\" in place of \"{old}\"; norm: {site}.").format(

@@ -23,7 +23,7 @@ from pages.widgets.normalization_data import workbench
 
 NAMES = ("norm_task", "norm_rate", "norm_layers", "norm_size", "norm_steps", "norm_warmup", "norm_cut")
 LAYERS, SIZES, STEPS, WARMUPS = (1, 2, 4, 6, 8, 12), (16, 32, 64, 128), (50, 100, 150, 300), (10, 20, 40, 80)
-RATES = {"3e-3": "0.003", "1e-3": "0.001", "1e-2": "0.01"}
+RATES = {"1e-3": "0.001", "3e-3": "0.003", "1e-2": "0.01"}
 TICK = 0.4
 _RUN = "norm-training"
 
@@ -85,7 +85,7 @@ def show(spoken: Language, _: Translate) -> dict[str, str | int]:
 def _ask(_: Translate) -> Setting:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
         task = controls.choice(_("Task"), {"reverse": _("reverse a sequence"), "copy": _("copy it")}, key="norm_task")
-        rate = controls.choice(_("Learning rate"), RATES, key="norm_rate")
+        rate = controls.choice(_("Learning rate"), RATES, key="norm_rate", default="3e-3")
         residuals = controls.choice(_("Residual connections"), {"on": _("on"), "off": _("off")}, key="norm_cut")
     places = st.columns(4, gap="medium")
     with places[0]:

@@ -53,13 +53,16 @@ def test_two_axes_their_permalink_language_and_export(page, app_url, settled, ba
     visit(page, app_url, settled, norm_token=3, norm_feature=7)
     said(page, "From 2 to 24 layers")  # until then the page repaints by itself
     settled(page)
+    assert page.locator(".st-key-norm_token").get_by_text("3 · 苹果").is_visible(), "the word, not only its number"
+    said(page, "The pictures show features 0 to 63 of 256")
+    assert page.get_by_test_id("stCaptionContainer").last.inner_text() == "The address of this page reopens this view."
     own = batch.sentence(0)
     said(page, f"mean {written(own[3].mean(), '.2f')}, variance {own[3].var():.2f} before, 0.00 and 1.00 after")
     page.locator(".st-key-norm_axis").get_by_role("radio", name="BatchNorm").click()
     shown = np.concatenate([batch.sentence(i) for i in range(4)])[:, 7]
     said(page, f"BatchNorm averages feature 7 over all {len(shown)} tokens of 4 sentences")
     said(page, f"mean {written(shown.mean(), '.2f')}, variance {shown.var():.2f} before, 0.00 and 1.00 after")
-    page.wait_for_function("location.search.includes('norm_axis=batch')")
+    page.wait_for_function("location.search.includes('norm_axis=batch') && location.search.includes('norm_token=3')")
     settled(page)
     page.locator(".st-key-norm-axes-export button").first.click()
     with page.expect_download() as started:
@@ -87,11 +90,15 @@ def test_four_experiments_say_what_the_engine_measures(page, app_url, settled, b
     slider.press("ArrowLeft")
     said(page, "7 tokens of padding change your sentence by 0 under LayerNorm and by")
     said(page, "The tokens before it change by 0 under LayerNorm and by")
+    said(page, 'reads "I" in place of "."')
     page.wait_for_function("location.search.includes('norm_pads=7') && location.search.includes('norm_swap=9')")
 
 
 def test_depth_is_measured_and_a_training_runs_and_stops(page, app_url, settled):
     visit(page, app_url, settled, norm_depth=8)
+    rates = page.locator(".st-key-norm_rate").get_by_role("radio")
+    assert [float(rate.inner_text()) for rate in rates.all()] == [0.001, 0.003, 0.01]
+    assert rates.nth(1).is_checked()
     page.get_by_role("button", name="Train", exact=True).click()
     said(page, "From 2 to 24 layers of width 16 the last feed-forward gradient changes by")
     said(page, "At 8 layers the first layer's gradient is")
