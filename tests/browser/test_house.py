@@ -73,11 +73,12 @@ def test_first_visitors_at_once_all_get_the_app(page, context, fresh_app, settle
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_primary_buttons_text_can_be_read(page, app_url, settled, theme):
+@pytest.mark.parametrize("path", ["/", "/attention"])  # a form's button and a plain one
+def test_the_primary_buttons_text_can_be_read(page, app_url, settled, theme, path):
     page.emulate_media(color_scheme=theme)
-    page.goto(f"{app_url}/attention?lang=en")
+    page.goto(f"{app_url}{path}?lang=en")
     settled(page)
-    button = page.get_by_test_id("stBaseButton-primary").first
+    button = page.get_by_role("button", name="Look inside")
     for reach in (lambda: None, button.hover):
         reach()
         page.wait_for_timeout(400)  # the colours' transition
