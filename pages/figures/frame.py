@@ -196,6 +196,13 @@ def level(y: float, colour: str, **line: float | str) -> dict:
             "line": {"color": colour, **line}}
 
 
+def outline(x0: float, x1: float, y0: float, y1: float, *, width: float, theme: palette.Theme) -> list[dict]:
+    """A frame around cells, as shapes: the text's colour upon the page's, of which one is apart from any cell's."""
+    corners = {"type": "rect", "x0": x0, "x1": x1, "y0": y0, "y1": y1}
+    return [{**corners, "line": {"color": palette.BACKGROUND[theme], "width": width + 1.5}},
+            {**corners, "line": {"color": palette.TEXT[theme], "width": width}}]
+
+
 def bar_anchor(low: float, high: float, *, scale: list, bar: dict) -> dict:
     """An empty trace that lends its colour bar to an image, which has none."""
     return {"type": "scatter", "x": np.zeros(1), "y": np.zeros(1), "mode": "markers", "opacity": 0,

@@ -13,7 +13,17 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import PLAIN_AXIS, bare_layout, colour_bar, escape, isolate, readable, shorten, token_margins
+from pages.figures.frame import (
+    PLAIN_AXIS,
+    bare_layout,
+    colour_bar,
+    escape,
+    isolate,
+    outline,
+    readable,
+    shorten,
+    token_margins,
+)
 from pages.figures.positions import GREY, LINES, lines
 
 #: Height in pixels of a token's row, and of a chart.
@@ -44,12 +54,10 @@ def band(values: np.ndarray, *, labels: Sequence[str], first_feature: int, break
     left, right = features[0] - 0.5, features[-1] + 0.5
     shapes = [{"type": "line", "x0": left, "x1": right, "y0": start - 0.5, "y1": start - 0.5,
                "line": {"color": GREY[theme], "width": 2}} for start in breaks]
-    # Not in the accent's orange, which +limit has too.
-    frame = {"type": "rect", "line": {"color": palette.TEXT[theme], "width": 3}}
     if row is not None:
-        shapes.append({"x0": left, "x1": right, "y0": row - 0.5, "y1": row + 0.5, **frame})
+        shapes += outline(left, right, row - 0.5, row + 0.5, width=2, theme=theme)
     if column is not None:
-        shapes.append({"x0": column - 0.5, "x1": column + 0.5, "y0": -0.5, "y1": n_tokens - 0.5, **frame})
+        shapes += outline(column - 0.5, column + 0.5, -0.5, n_tokens - 0.5, width=2, theme=theme)
     return go.Figure(go.Heatmap(
         z=np.asarray(values, dtype=np.float32), x=features, y=np.arange(n_tokens), zmin=-limit, zmax=limit,
         colorscale=palette.plotly_difference_scale(theme), colorbar=colour_bar(texts["value"]),

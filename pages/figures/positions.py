@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette, png
-from pages.figures.frame import BAR, PLAIN_AXIS, bar_anchor, bare_layout, colour_bar, escape, written
+from pages.figures.frame import BAR, PLAIN_AXIS, bar_anchor, bare_layout, colour_bar, escape, outline, written
 
 #: Cells up to which every cell can be pointed at; above it the table is one picture.
 POINTED_CELLS = 6_000
@@ -60,13 +60,11 @@ def table(values: np.ndarray, *, texts: Mapping[str, str], row: int | None = Non
             "type": "image", "source": png.data_uri(png.indexed_png(picture, palette.difference_colours(theme))),
             "hovertemplate": f"{position} %{{y}}, {dimension} %{{x}}<extra></extra>",
         }, bar_anchor(-limit, limit, scale=scale, bar=bar)]
-    # Not in the accent's orange, which +limit has too.
-    frame = {"type": "rect", "line": {"color": palette.TEXT[theme], "width": 1.5}}
     shapes = []
     if row is not None:
-        shapes.append({**frame, "x0": -0.5, "x1": d - 0.5, "y0": row - 0.5, "y1": row + 0.5})
+        shapes += outline(-0.5, d - 0.5, row - 0.5, row + 0.5, width=1, theme=theme)
     if column is not None:
-        shapes.append({**frame, "x0": column - 0.5, "x1": column + 0.5, "y0": -0.5, "y1": n - 0.5})
+        shapes += outline(column - 0.5, column + 0.5, -0.5, n - 0.5, width=1, theme=theme)
     return go.Figure(traces, bare_layout(title="", theme=theme) | {
         "margin": _TABLE_MARGIN, "height": HEIGHT + 40, "shapes": shapes,
         "xaxis": {**PLAIN_AXIS, "range": [-0.5, d - 0.5], "showgrid": False, "side": "top", "constrain": "range",

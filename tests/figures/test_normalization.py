@@ -25,11 +25,13 @@ def frames(figure):
 
 
 def test_the_frame_lies_on_the_token_or_on_the_feature():
-    (row,) = frames(band(row=1))
+    under, row = frames(band(row=1))
     assert (row.x0, row.x1, row.y0, row.y1) == (9.5, 15.5, 0.5, 1.5)
-    (column,) = frames(band(column=12))
+    _, column = frames(band(column=12))
     assert (column.x0, column.x1, column.y0, column.y1) == (11.5, 12.5, -0.5, 3.5)
-    assert row.line.color == column.line.color == palette.TEXT["light"], "not the orange of +limit"
+    assert (under.x0, under.x1, under.y0, under.y1) == (row.x0, row.x1, row.y0, row.y1)
+    assert under.line.width > row.line.width, "one is apart from any cell: not so the orange of +limit"
+    assert (under.line.color, row.line.color) == (palette.BACKGROUND["light"], palette.TEXT["light"])
     assert frames(band()) == []
     assert [shape.y0 for shape in band().layout.shapes] == [1.5], "a line between two sentences"
 

@@ -61,8 +61,8 @@ def test_a_small_table_carries_its_numbers():
     np.testing.assert_allclose(figure.data[0].z, TABLE.astype(np.float32))
     assert (figure.data[0].zmin, figure.data[0].zmax) == (-np.abs(TABLE).max(), np.abs(TABLE).max())
     outlines = [(s.x0, s.x1, s.y0, s.y1) for s in figure.layout.shapes]
-    assert outlines == [(-0.5, 7.5, 2.5, 3.5), (1.5, 2.5, -0.5, 11.5)]
-    assert {s.line.color for s in figure.layout.shapes} == {palette.TEXT["light"]}, "not the orange of +limit"
+    assert outlines == [(-0.5, 7.5, 2.5, 3.5)] * 2 + [(1.5, 2.5, -0.5, 11.5)] * 2
+    assert [s.line.color for s in figure.layout.shapes] == 2 * [palette.BACKGROUND["light"], palette.TEXT["light"]]
     assert list(figure.layout.yaxis.range) == [11.5, -0.5]
 
 
