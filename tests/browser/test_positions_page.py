@@ -75,8 +75,12 @@ def test_two_orders_with_positions_and_without(page, app_url, settled, engine):
     problem.get_by_text(f"Layer 1, head 1: weights between the same two tokens differ by at most "
                         f"{np.abs(maps[1] - maps[0][np.ix_(at, at)]).max():.2f}").wait_for()
     nudge(page, "Shuffle number", within=".st-key-problem")
-    other = positions_lab.compare_orders(engine, Prompt("zh-en", SENTENCE), order="shuffle", seed=1)
+    assert positions_lab.compare_orders(engine, Prompt("zh-en", SENTENCE), order="shuffle", seed=1).same_text
+    problem.get_by_text("Both orders are the same text; choose another order or sentence.").wait_for()
+    nudge(page, "Shuffle number", within=".st-key-problem")
+    other = positions_lab.compare_orders(engine, Prompt("zh-en", SENTENCE), order="shuffle", seed=2)
     problem.get_by_text(f"with positions it is {other.vector_residual_on:.2f}").wait_for()
+    problem.get_by_text("Layer 1, head 1: weights between").wait_for()  # chosen before that detour
     problem.get_by_text("Put the other order's rows and columns back").click()
     problem.get_by_text("positions off: the other order, put back").wait_for()
 
