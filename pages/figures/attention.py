@@ -16,6 +16,7 @@ from pages.figures import palette, png
 from pages.figures.frame import (
     BAR,
     PICTURE,
+    axis_name,
     bar_anchor,
     bare_layout,
     colour_bar,
@@ -175,9 +176,9 @@ def pattern_image(
     plain = {"showgrid": False, "zeroline": False, "automargin": True, "constrain": "domain"}
     return go.Figure([blocks, bar], bare_layout(title=title, theme=theme) | {
         "xaxis": {**plain, "range": [k_from, k_to], "side": "top", "constraintoward": "left",
-                  "title": {"text": key}},
+                  "title": axis_name(texts["key"])},
         "yaxis": {**plain, "range": [q_to, q_from], "scaleanchor": "x", "constraintoward": "bottom",
-                  "title": {"text": query}},
+                  "title": axis_name(texts["query"])},
         "height": int(np.clip(PICTURE * (q_to - q_from) / (k_to - k_from), 200, PICTURE)) + BAR + 50,
         "shapes": _row_outline(selected_query, k_from, k_to, theme),
     })

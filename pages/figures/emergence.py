@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from pages.figures import palette
 from pages.figures.evidence import GREY, LEGEND, SECOND, order_heads
-from pages.figures.frame import PLAIN_AXIS, bare_layout, colour_bar, escape
+from pages.figures.frame import PLAIN_AXIS, axis_name, bare_layout, colour_bar, escape
 
 _HEIGHT = 430
 
@@ -65,7 +65,7 @@ def losses(*, hide: np.ndarray, hide_control: np.ndarray, cut: np.ndarray, cut_c
             "hovertemplate": f"{escape(texts['step'])} %{{x}}<br>{escape(texts[name])} %{{y:+.3f}}<extra></extra>",
             **style})
     layout = _layout(steps, texts["step"], theme, y_axis={
-        "title": {"text": escape(texts["delta"]), "standoff": 10, "font": {"size": 13}},
+        "title": axis_name(texts["delta"], standoff=10),
         "gridcolor": "rgba(128,128,128,0.18)", "zeroline": True, "zerolinecolor": GREY[theme], "zerolinewidth": 1})
     return go.Figure(traces, layout | {"showlegend": True, "legend": LEGEND,
                                        "margin": {"l": 64, "r": 12, "t": 64, "b": 52, "pad": 0}})
@@ -79,6 +79,6 @@ def _layout(steps: Sequence[str], name: str, theme: palette.Theme, *, y_axis: di
         "xaxis": {**axis, "showgrid": False, "tickmode": "array", "tickvals": np.arange(len(steps)), "tickangle": 0,
                   "ticktext": [escape(step) for step in steps], "tickfont": {"size": 11},
                   "range": [-0.5, len(steps) - 0.5],
-                  "title": {"text": escape(name), "standoff": 6, "font": {"size": 13}}, **(x_axis or {})},
+                  "title": axis_name(name, standoff=6), **(x_axis or {})},
         "yaxis": {**axis, **y_axis},
     }

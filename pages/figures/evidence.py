@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import bare_layout, colour_bar, escape, isolate, shorten, upright, written
+from pages.figures.frame import axis_name, bare_layout, colour_bar, escape, isolate, shorten, upright, written
 
 #: Heads drawn by `head_masses`; the rest is counted by the page.
 MOST_HEADS = 14
@@ -153,7 +153,7 @@ def word_effects(
     """
     traces = _paired_bars(words, (("cut", cut), ("hide", hide)), key=key, texts=texts, theme=theme, number="+.4f")
     return go.Figure(traces, _rows_layout(
-        words, theme=theme, x_axis={"title": {"text": escape(texts["delta"])}}, shapes=[_zero_line(theme)], bold=key,
+        words, theme=theme, x_axis={"title": axis_name(texts["delta"])}, shapes=[_zero_line(theme)], bold=key,
         row=36))
 
 
@@ -191,7 +191,7 @@ def layer_effects(
                        "marker": {"symbol": "square", "size": 11, "color": GREY[theme], "opacity": 0.5}})
     low, high = min(-band, float(np.nanmin(values))), max(band, float(np.nanmax(values)))
     room = 0.28 * max(high - low, 1e-3)
-    x_axis = {"range": [low - room, high + room], "title": {"text": escape(texts["delta"])}}
+    x_axis = {"range": [low - room, high + room], "title": axis_name(texts["delta"])}
     return go.Figure(traces, _rows_layout(labels, theme=theme, x_axis=x_axis, shapes=shapes))
 
 
@@ -224,7 +224,7 @@ def replacement_effects(
             })
     low, high = min(0.0, float(np.nanmin(deltas))), max(0.0, float(np.nanmax(deltas)))
     room = 0.22 * max(high - low, 1e-3)
-    x_axis = {"range": [low - room, high + room], "title": {"text": escape(texts["delta"])}}
+    x_axis = {"range": [low - room, high + room], "title": axis_name(texts["delta"])}
     return go.Figure(traces, _rows_layout(labels, theme=theme, x_axis=x_axis, shapes=[_zero_line(theme)], bold=0))
 
 

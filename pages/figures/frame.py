@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import plotly.graph_objects as go
-import plotly.io as pio
 
 from pages.figures import palette
 
@@ -40,12 +38,6 @@ BAR = 60
 PLAIN_AXIS = {"automargin": False, "ticklabeloverflow": "allow", "zeroline": False}
 
 
-# Axis names as large as all other text: Plotly makes them a fifth larger. As its default, because a template that comes
-# with a figure is checked anew, which takes 15 ms of each.
-pio.templates.default = pio.templates.merge_templates("plotly", go.layout.Template(
-    layout=dict.fromkeys(("xaxis", "yaxis"), {"title": {"font": {"size": FONT_SIZE}}})))
-
-
 def escape(text: str) -> str:
     """Text as Plotly shows it literally: Plotly reads `<…>` as markup and `&…;` as an entity."""
     return str(text).replace("&", "&amp;").replace("<", "&lt;")
@@ -56,6 +48,15 @@ def isolate(text: str) -> str:
     return f"\u2068{text}\u2069"
 
 
+def axis_name(text: str, **more: int) -> dict:
+    """An axis's title, as large as all other text: Plotly would make it a fifth larger.
+
+    Args:
+        more: of Plotly's other settings, such as `standoff`, in pixels.
+    """
+    return {"text": escape(text), "font": {"size": FONT_SIZE}, **more}
+
+
 def written(value: float, number: str) -> str:
     """`value` in the format `number`, with the minus that Plotly writes; nothing but zeros has no sign."""
     text = f"{value:{number}}"
@@ -63,9 +64,9 @@ def written(value: float, number: str) -> str:
 
 
 def compact(value: float) -> str:
-    """`value` in three digits; below a thousandth as a power of ten: 0.0123, 9.16 × 10⁻⁵."""
+    """`value` in three digits, from a thousand on in all; below a thousandth as a power of ten: 0.0123, 9.16 × 10⁻⁵."""
     if not 0 < abs(value) < POWERS_BELOW:
-        return written(value, ".3g")
+        return written(value, ".3g" if abs(value) < 999.5 else ",.0f")
     mantissa, power = f"{value:.2e}".split("e")
     return f"{mantissa} × {_power(int(power))}".replace("-", "−")
 
@@ -87,10 +88,10 @@ def _power(exponent: int) -> str:
 
 
 def readable(value: float) -> str:
-    """A number ≥ 0 with two digits after the point, with thousands apart, or as its power of ten where it is tiny."""
+    """A number ≥ 0 with two digits after the point, from 100 on with none, below 0.01 in three digits (`compact`)."""
     if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.2f}" if value >= 0.01 else f"{value:.1g}"
+    return f"{value:.2f}" if value >= 0.01 else compact(value)
 
 
 def columns_of(text: str) -> int:
@@ -135,9 +136,6 @@ def token_axes(query_labels: Sequence[str], key_labels: Sequence[str], *, query:
         return {"tickmode": "array", "tickvals": np.arange(0, len(labels), step), "ticklabelstandoff": 4,
                 "ticktext": [isolate(escape(shorten(label))) for label in labels[::step]]}
 
-    def name(text):
-        return {"text": escape(text), "standoff": 10}
-
     plain = {**PLAIN_AXIS, "showgrid": False, "ticks": "", "constrain": "domain"}
     x = {**plain, "range": [-0.5, len(key_labels) - 0.5], "constraintoward": "left"}
     y = {**plain, "range": [len(query_labels) - 0.5, -0.5], "constraintoward": "bottom"}
@@ -150,7 +148,7 @@ def token_axes(query_labels: Sequence[str], key_labels: Sequence[str], *, query:
         "xaxis": {**x, **whole(key_labels), **frame},
         "yaxis": {**y, **whole(query_labels), **frame, **square},
         "xaxis2": {**x, **drawn(key_labels), "overlaying": "x", "matches": "x", "anchor": "y", "side": "top",
-                   "tickangle": angle, "title": name(key)},
+                   "tickangle": angle, "title": axis_name(key, standoff=10)},
         "yaxis2": {**y, **drawn(query_labels), "overlaying": "y", "matches": "y", "anchor": "x", "side": "left"},
         # Above its labels: Plotly lays a vertical axis's own title on its side.
         "annotations": [{"xref": "x domain", "x": 0, "xanchor": "right", "xshift": -4, "yref": "y domain", "y": 1,

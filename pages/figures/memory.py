@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import HALF_WIDTH, PLAIN_AXIS, bare_layout, columns_of, escape, level, upright
+from pages.figures.frame import HALF_WIDTH, PLAIN_AXIS, axis_name, bare_layout, columns_of, escape, level, upright
 
 #: One colour for one thing, in every picture of this page; apart for readers who confuse red and green.
 COLOURS = {
@@ -148,7 +148,7 @@ def costs(lengths: np.ndarray, *, cached: np.ndarray, uncached: np.ndarray, text
     traces = [_line(lengths[:len(values)], values, name, colour, width=3)
               | {"customdata": None, "hovertemplate": f"%{{y:.3s}}{escape(unit)}"} for values, name, colour in pairs]
     layout = _layout(x=texts["tokens"], most=None, theme=theme)
-    layout["yaxis"] |= {"title": {"text": escape(texts["value"]), "standoff": 8},
+    layout["yaxis"] |= {"title": axis_name(texts["value"], standoff=8),
                         "tickformat": "~s", "ticksuffix": unit}
     return go.Figure(traces, layout)
 
@@ -247,7 +247,7 @@ def _layout(*, x: str, most: float | None, theme: palette.Theme, room: float = 1
     return bare_layout(title="", theme=theme) | {
         "margin": {"l": 84, "r": RIGHT, "t": 40, "b": 48}, "showlegend": True, "height": HEIGHT,
         "hovermode": "x unified", "yaxis": y,
-        "xaxis": {**axis, "title": {"text": escape(x), "standoff": 8}, "tickformat": ",d"},
+        "xaxis": {**axis, "title": axis_name(x, standoff=8), "tickformat": ",d"},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
     }
 

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from pages.figures import palette
 from pages.figures.frame import (
     PLAIN_AXIS,
+    axis_name,
     bare_layout,
     colour_bar,
     escape,
@@ -65,7 +66,7 @@ def band(values: np.ndarray, *, labels: Sequence[str], first_feature: int, break
     ), bare_layout(title="", theme=theme) | {
         "height": ROW * n_tokens + 116, "shapes": shapes, "margin": token_margins(labels, [], top=0),
         "xaxis": {"range": [left, right], "side": "top", "constrain": "range",
-                  "title": {"text": feature}, **plain},
+                  "title": axis_name(texts["feature"]), **plain},
         "yaxis": {"range": [n_tokens - 0.5, -0.5], "tickmode": "array", "tickvals": np.arange(n_tokens),
                   "ticktext": [isolate(escape(shorten(label))) for label in labels], **plain},
     })
@@ -187,6 +188,6 @@ def _chart(x_name: str, y_name: str, theme: palette.Theme, *, x_axis: Mapping[st
     return bare_layout(title="", theme=theme) | {
         "margin": {"l": 72, "r": 12, "t": 26, "b": 92}, "height": CHART, "showlegend": True,
         "legend": {"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0, "xanchor": "left"},
-        "xaxis": axis | {"title": {"text": escape(x_name)}} | dict(x_axis or {}),
-        "yaxis": axis | {"title": {"text": escape(y_name)}} | dict(y_axis or {}),
+        "xaxis": axis | {"title": axis_name(x_name)} | dict(x_axis or {}),
+        "yaxis": axis | {"title": axis_name(y_name)} | dict(y_axis or {}),
     }

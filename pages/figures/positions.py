@@ -14,7 +14,17 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette, png
-from pages.figures.frame import BAR, PLAIN_AXIS, bar_anchor, bare_layout, colour_bar, escape, outline, written
+from pages.figures.frame import (
+    BAR,
+    PLAIN_AXIS,
+    axis_name,
+    bar_anchor,
+    bare_layout,
+    colour_bar,
+    escape,
+    outline,
+    written,
+)
 
 #: Cells up to which every cell can be pointed at; above it the table is one picture.
 POINTED_CELLS = 6_000
@@ -68,9 +78,9 @@ def table(values: np.ndarray, *, texts: Mapping[str, str], row: int | None = Non
     return go.Figure(traces, bare_layout(title="", theme=theme) | {
         "margin": _TABLE_MARGIN, "height": HEIGHT + 40, "shapes": shapes,
         "xaxis": {**PLAIN_AXIS, "range": [-0.5, d - 0.5], "showgrid": False, "side": "top", "constrain": "range",
-                  "title": _named(texts["dimension"])},
+                  "title": axis_name(texts["dimension"])},
         # An image asks for square pixels; a table is as wide as the page.
-        "yaxis": {**PLAIN_AXIS, "range": [n - 0.5, -0.5], "showgrid": False, "title": _named(texts["position"]),
+        "yaxis": {**PLAIN_AXIS, "range": [n - 0.5, -0.5], "showgrid": False, "title": axis_name(texts["position"]),
                   "scaleanchor": False},
     })
 
@@ -184,9 +194,9 @@ def grid(values: np.ndarray, *, texts: Mapping[str, str], theme: palette.Theme =
     colours = palette.to_hex(palette.sequential(theme)[np.round(255 * steps).astype(int)])
     layout = bare_layout(title="", theme=theme) | {
         "margin": _TABLE_MARGIN, "height": HEIGHT + 40,
-        "xaxis": {**PLAIN_AXIS, "side": "top", "showgrid": False, "title": _named(texts["key"]),
+        "xaxis": {**PLAIN_AXIS, "side": "top", "showgrid": False, "title": axis_name(texts["key"]),
                   "constrain": "domain", "constraintoward": "left"},
-        "yaxis": {**PLAIN_AXIS, "autorange": "reversed", "showgrid": False, "title": _named(texts["query"]),
+        "yaxis": {**PLAIN_AXIS, "autorange": "reversed", "showgrid": False, "title": axis_name(texts["query"]),
                   "scaleanchor": "x", "constrain": "domain", "constraintoward": "bottom"},
     }
     if np.isnan(values).any():
@@ -206,12 +216,8 @@ def _plain_layout(x_name: str, y_name: str, theme: palette.Theme) -> dict:
     return bare_layout(title="", theme=theme) | {
         "margin": {"l": 72, "r": 12, "t": 26, "b": 48}, "height": HEIGHT,
         "legend": {"orientation": "h", "y": -0.34, "yanchor": "top", "x": 0, "xanchor": "left"},
-        "xaxis": {**axis, "title": _named(x_name)}, "yaxis": {**axis, "title": {**_named(y_name), "standoff": 14}},
+        "xaxis": {**axis, "title": axis_name(x_name)}, "yaxis": {**axis, "title": axis_name(y_name, standoff=14)},
     }
-
-
-def _named(name: str) -> dict:
-    return {"text": escape(name)}
 
 
 def _compared(level: tuple[float, str] | None, place: tuple[float, str] | None, log_y: bool,

@@ -16,6 +16,7 @@ from pages.figures import palette
 from pages.figures.frame import (
     BAR,
     HALF_WIDTH,
+    axis_name,
     bare_layout,
     colour_bar,
     columns_of,
@@ -73,7 +74,7 @@ def vector_rows(rows: Sequence[np.ndarray], *, labels: Sequence[str], texts: Map
         "hovertemplate": f"%{{y}}<br>{escape(texts['dimension'])} %{{x}}: %{{z:+.4f}}<extra></extra>",
     }], bare_layout(title="", theme=theme) | {
         "margin": margin, "height": ROW * len(cells) + 44 + BAR,
-        "xaxis": {"showgrid": False, "zeroline": False, "title": {"text": escape(texts["dimension"]), "standoff": 4},
+        "xaxis": {"showgrid": False, "zeroline": False, "title": axis_name(texts["dimension"], standoff=4),
                   "side": "top"},
         "yaxis": {"tickmode": "array", "tickvals": np.arange(len(cells)), "ticktext": names,
                   "range": [len(cells) - 0.5, -0.5], "showgrid": False, "zeroline": False, "fixedrange": True},
@@ -110,10 +111,10 @@ def products(q: np.ndarray, k: np.ndarray, *, order: str, texts: Mapping[str, st
         "annotations": [{"x": 1, "xref": "paper", "y": running[-1], "yref": "y2", "xanchor": "left", "xshift": 4,
                          "text": written(running[-1], "+.3f"), "showarrow": False,
                          "font": {"color": palette.ACCENT[theme]}}],
-        "xaxis": {"showgrid": False, "zeroline": False, "anchor": "y2", "title": {"text": escape(texts["dimension"])},
+        "xaxis": {"showgrid": False, "zeroline": False, "anchor": "y2", "title": axis_name(texts["dimension"]),
                   "showticklabels": order != "size", "range": [-1, len(place)]},
-        "yaxis": {**plain, "domain": [0.55, 1], "title": {"text": escape(texts["product"])}},
-        "yaxis2": {**plain, "domain": [0, 0.45], "title": {"text": escape(texts["sum"])}},
+        "yaxis": {**plain, "domain": [0.55, 1], "title": axis_name(texts["product"])},
+        "yaxis2": {**plain, "domain": [0, 0.45], "title": axis_name(texts["sum"])},
     })
 
 
@@ -203,7 +204,7 @@ def bars(values: np.ndarray, *, labels: Sequence[str], name: str, selected: int 
         "hovertemplate": f"%{{y}}<br>{escape(name)} %{{x:.4g}}<extra></extra>",
     }], bare_layout(title="", theme=theme) | {
         "margin": {"l": 8, "r": 8, "t": 8, "b": 36, "pad": 4}, "height": 60 + 25 * len(values),
-        "xaxis": {"title": {"text": escape(name), "standoff": 4}, "showgrid": False, "showticklabels": False,
+        "xaxis": {"title": axis_name(name, standoff=4), "showgrid": False, "showticklabels": False,
                   "range": [lowest - room * (lowest < 0), highest + room], "fixedrange": True,
                   "zerolinecolor": "rgba(128,128,128,0.6)"},
         "yaxis": _names_axis(labels),
@@ -231,7 +232,7 @@ def bar_pairs(first: np.ndarray, second: np.ndarray, *, labels: Sequence[str], n
         bare_layout(title="", theme=theme) | {
             "margin": {"l": 8, "r": 8, "t": 36, "b": 36, "pad": 4}, "height": 90 + 44 * len(labels),
             "barmode": "group", "showlegend": True, "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
-            "xaxis": {"title": {"text": escape(name), "standoff": 4}, "showgrid": False, "showticklabels": False,
+            "xaxis": {"title": axis_name(name, standoff=4), "showgrid": False, "showticklabels": False,
                       "range": [0, most * (1 + _room(texts[0] + texts[1]))], "fixedrange": True,
                       "zerolinecolor": "rgba(128,128,128,0.6)"},
             "yaxis": _names_axis(labels),

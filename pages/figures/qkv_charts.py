@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import bare_layout, compact, escape, in_powers, upright
+from pages.figures.frame import axis_name, bare_layout, compact, escape, in_powers, upright
 
 #: Where a head's name may stand, and its centre's distance from the dot, in pixels (right, up).
 _SIDES = {"top center": (0, 17), "bottom center": (0, -17), "middle right": (23, 0), "middle left": (-23, 0)}
@@ -153,7 +153,7 @@ def pairs(first: np.ndarray, second: np.ndarray, *, labels: Sequence[str], names
         "legend": {"orientation": "h", "x": 0, "y": 1.06, "yanchor": "bottom"},
         "xaxis": {"tickmode": "array", "tickvals": place, "ticktext": ticks, "fixedrange": True, "showgrid": False},
         "yaxis": _axis(value) | {"rangemode": "tozero",
-                                 "title": {"text": escape(value), "standoff": 14}},
+                                 "title": axis_name(value, standoff=14)},
     })
 
 
@@ -162,5 +162,5 @@ def _plain(theme: palette.Theme) -> dict:
 
 
 def _axis(name: str) -> dict:
-    return {"title": {"text": escape(name)}, "gridcolor": "rgba(128,128,128,0.2)", "zeroline": False,
+    return {"title": axis_name(name), "gridcolor": "rgba(128,128,128,0.2)", "zeroline": False,
             "automargin": True}

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 
 from pages.figures import palette
 from pages.figures.beside import Panel
-from pages.figures.frame import PLAIN_AXIS, bare_layout, escape, isolate, shorten
+from pages.figures.frame import PLAIN_AXIS, axis_name, bare_layout, escape, isolate, shorten
 
 State = Literal["without", "with", "chosen"]
 #: Told apart by hue for those who see it, by lightness and shape for those who don't (after Okabe and Ito 2008).
@@ -169,7 +169,7 @@ def head_grids(values: Sequence[np.ndarray], *, titles: Sequence[str], texts: Ma
     n_layers, n_heads = values[0].shape
     layer, head = escape(texts["layer"]), escape(texts["head"])
     plain = {"showgrid": False, "zeroline": False, "fixedrange": True, "ticks": "", "automargin": True, "tick0": 0}
-    across = {**plain, "title": {"text": head, "standoff": 4}, "dtick": max(1, n_heads // 8)}
+    across = {**plain, "title": axis_name(texts["head"], standoff=4), "dtick": max(1, n_heads // 8)}
     down = {**plain, "range": [n_layers - 0.5, -0.5], "dtick": max(1, n_layers // 12)}
     width = (1 - GRID_GAP * (len(values) - 1)) / len(values)
     traces, shapes, notes, axes = [], [], [], {}
@@ -192,7 +192,7 @@ def head_grids(values: Sequence[np.ndarray], *, titles: Sequence[str], texts: Ma
                       "yref": "paper", "yanchor": "bottom", "yshift": -2, "showarrow": False, "font": {"size": 13}})
         axes[f"xaxis{number}"] = {**across, "domain": [left, left + width], "anchor": on["yaxis"]}
         axes[f"yaxis{number}"] = {**down, "anchor": on["xaxis"]} | (
-            {"matches": "y", "showticklabels": False} if at else {"title": {"text": layer, "standoff": 8}})
+            {"matches": "y", "showticklabels": False} if at else {"title": axis_name(texts["layer"], standoff=8)})
     return go.Figure(traces, bare_layout(title="", theme=theme) | axes | {
         "height": max(200, 110 + ROW_HEIGHT * min(n_layers, 14)), "margin": {"l": 48, "r": 8, "t": 28, "b": 44},
         "shapes": shapes, "annotations": notes,
@@ -240,6 +240,6 @@ def _layout(theme: palette.Theme, *, x: str, y: str, x_axis: dict | None = None,
     return bare_layout(title="", theme=theme) | {
         "height": HEIGHT, "bargap": 0.12,
         "margin": {"l": 72 if y else 44, "r": 16, "t": 36, "b": 44 if x else 24, "pad": 4},
-        "xaxis": {**axis, "showgrid": False, "title": {"text": escape(x), "standoff": 6}, **(x_axis or {})},
-        "yaxis": {**axis, "title": {"text": escape(y), "standoff": 12}, **(y_axis or {})},
+        "xaxis": {**axis, "showgrid": False, "title": axis_name(x, standoff=6), **(x_axis or {})},
+        "yaxis": {**axis, "title": axis_name(y, standoff=12), **(y_axis or {})},
     }

@@ -16,7 +16,7 @@ import streamlit as st
 from engine import saturation
 from pages.figures import scaling
 from pages.figures.beside import beside
-from pages.figures.frame import readable
+from pages.figures.frame import compact, readable
 from pages.figures.scaling import Marker
 from pages.widgets import controls, drawn
 from pages.widgets.drawn import Drawn
@@ -110,41 +110,38 @@ def _headline(d_head: int, k_len: int, here: dict[str, Medians], _: Translate) -
                    "{freezing:.1f} on.")
     elif without.jacobian_norm < with_.jacobian_norm:
         second = _("Without division the softmax is frozen (beyond $d_k$ = 2 ln n = {freezing:.1f}), and less gradient "
-                   "comes back: the median Jacobian norm is {j_without:#.2g}, with the division {j_with:#.2g}.")
+                   "comes back: the median Jacobian norm is {j_without}, with the division {j_with}.")
     else:
         second = _("That is beyond the freezing point $d_k$ = 2 ln n = {freezing:.1f}; rows torn between two or three "
-                   "keys still let gradient back (median Jacobian norm {j_without:#.2g}, with the division "
-                   "{j_with:#.2g}), but not for much longer.")
+                   "keys still let gradient back (median Jacobian norm {j_without}, with the division "
+                   "{j_with}), but not for much longer.")
     return f"{first} {second}".format(
         d=d_head, n=k_len, without=without.max_probability, with_=with_.max_probability, freezing=freezing,
-        j_without=without.jacobian_norm, j_with=with_.jacobian_norm)
+        j_without=compact(without.jacobian_norm), j_with=compact(with_.jacobian_norm))
 
 
 def _table(d_head: int, k_len: int, here: dict[str, Medians], _: Translate) -> str:
-    """The measures with their formulas, expected values and measured ones, side by side."""
-    expected = {state: float(saturation.expected_entropy(variance, k_len))
-                for state, variance in (("without", d_head), ("with", 1))}
+    """The measures, each with its formula and, in brackets, what that gives. A formula each: they are slow to set."""
+    variance = {"without": d_head, "with": 1}
     rows = [
-        (_("variance of all scores together"),
-         rf"$\operatorname{{Var}}(q\cdot k)=d_k={d_head}$", r"$\operatorname{Var}(q\cdot k/\sqrt{d_k})=1$",
-         {state: readable(medians.variance) for state, medians in here.items()}),
+        (_("variance of all scores together"), r"$\operatorname{Var}(q\cdot k)=\sigma^2=d_k$",
+         lambda one: readable(one.variance), lambda state: f"{variance[state]}"),
         (_("entropy, nats (at most ln n = {most:.2f})").format(most=np.log(k_len)),
-         rf"$\max(0,\ \ln n-d_k/2)={expected['without']:.2f}\ (n\to\infty)$",
-         rf"$\ln n-1/2={expected['with']:.2f}\ (n\to\infty)$",
-         {state: f"{medians.entropy:.3f}" for state, medians in here.items()}),
-        (_("largest weight"), rf"$1/n={1 / k_len:.3g}\ \ldots\ 1$", rf"$1/n={1 / k_len:.3g}\ \ldots\ 1$",
-         {state: f"{medians.max_probability:.3f}" for state, medians in here.items()}),
-        (_("Jacobian norm"), *(2 * (r"$\lVert J\rVert_F^2=\sum p^2-2\sum p^3+(\sum p^2)^2$",)),
-         {state: f"{medians.jacobian_norm:#.2g}" for state, medians in here.items()}),
+         r"$\max(0,\ \ln n-\sigma^2/2)\ (n\to\infty)$", lambda one: f"{one.entropy:.3f}",
+         lambda state: f"{float(saturation.expected_entropy(variance[state], k_len)):.3f}"),
+        (_("largest weight"), r"$1/n\ \ldots\ 1$", lambda one: f"{one.max_probability:.3f}",
+         lambda state: f"{1 / k_len:.3f} … 1"),
+        (_("Jacobian norm"), r"$\lVert J\rVert_F^2=\sum p^2-2\sum p^3+(\sum p^2)^2$",
+         lambda one: compact(one.jacobian_norm), None),
     ]
-    names = _states(_)
     lines = [
-        f"| {_('Median over {rows} rows').format(rows=N_ROWS)} | {names['without']} | {_('formula')} | "
-        f"{names['with']} | {_('formula')} |",
-        "|---|---|---|---|---|",
-        *(f"| {name} | **{measured['without']}** | {without} | **{measured['with']}** | {with_} |"
-          for name, without, with_, measured in rows),
+        f"| {_('Median over {rows} rows').format(rows=N_ROWS)} | {_('formula')} | "
+        + " | ".join(_("{state} (by the formula)").format(state=name) for name in _states(_).values()) + " |",
+        "|---|---|---|---|",
     ]
+    for name, formula, measured, expected in rows:
+        cells = [f"**{measured(here[state])}**" + (f" ({expected(state)})" if expected else "") for state in STATES]
+        lines.append(f"| {name} | {formula} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -71,7 +71,7 @@ def by_chance(d_head: int, k_len: int, distribution: str) -> dict[str, list[str]
         "variance of all scores together": [f"{scores.var():,.{0 if scores.var() >= 100 else 2}f}" for scores in pair],
         "entropy, nats": [f"{value:.3f}" for value in entropy],
         "largest weight": [f"{value:.3f}" for value in largest],
-        "Jacobian norm": [f"{value:#.2g}" for value in norm],
+        "Jacobian norm": [f"{value:.3g}" for value in norm],
     }
 
 
