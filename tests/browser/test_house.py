@@ -72,9 +72,9 @@ def test_first_visitors_at_once_all_get_the_app(page, context, fresh_app, settle
         assert visitor.locator("[data-testid=stSidebar]").count() == 0
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["/", "/attention"])  # a form's button and a plain one
-def test_the_primary_buttons_text_can_be_read(page, app_url, settled, theme, path):
+@pytest.mark.parametrize(("path", "theme"), [("/", "dark"), ("/attention", "dark"), ("/attention", "light")])
+def test_the_primary_buttons_text_can_be_read(page, app_url, settled, path, theme):
+    """A form's button and a plain one."""
     page.emulate_media(color_scheme=theme)
     page.goto(f"{app_url}{path}?lang=en")
     settled(page)
