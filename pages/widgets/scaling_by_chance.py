@@ -130,7 +130,7 @@ def _table(d_head: int, k_len: int, here: dict[str, Medians], _: Translate) -> s
          r"$\max(0,\ \ln n-\sigma^2/2)\ (n\to\infty)$", lambda one: f"{one.entropy:.3f}",
          lambda state: f"{float(saturation.expected_entropy(variance[state], k_len)):.3f}"),
         (_("largest weight"), r"$1/n\ \ldots\ 1$", lambda one: f"{one.max_probability:.3f}",
-         lambda state: f"{1 / k_len:.3f} … 1"),
+         lambda state: f"{1 / k_len:.3f}–1"),
         (_("Jacobian norm"), r"$\lVert J\rVert_F^2=\sum p^2-2\sum p^3+(\sum p^2)^2$",
          lambda one: compact(one.jacobian_norm), None),
     ]
