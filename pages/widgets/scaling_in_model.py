@@ -15,7 +15,7 @@ from engine import scaling as lab
 from engine.saturation import HeadGradients, HeadSaturation, RescaledOutput
 from pages.figures import scaling
 from pages.figures.beside import beside
-from pages.figures.frame import readable, written
+from pages.figures.frame import compact, readable, written
 from pages.figures.scaling import Marker
 from pages.widgets import banners, controls, drawn
 from pages.widgets.drawn import Drawn
@@ -138,8 +138,8 @@ def _one_head(found: HeadSaturation, at: dict[str, int], layer: int, head: int, 
     ]
     for measure, title in _measures(_).items():
         values = getattr(found, measure)
-        digits = "#.2g" if measure == "jacobian_norm" else ".3f"
-        cells = " | ".join(f"**{values[place, layer, head]:{digits}}**" for place in at.values())
+        told = compact if measure == "jacobian_norm" else "{:.3f}".format
+        cells = " | ".join(f"**{told(float(values[place, layer, head]))}**" for place in at.values())
         lines.append(f"| {title} | {cells} |")
     return "\n".join(lines)
 

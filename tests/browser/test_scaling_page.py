@@ -11,6 +11,7 @@ import pytest
 
 from engine import LocalEngine, Prompt, saturation
 from engine import scaling as lab
+from pages.figures.frame import compact
 
 SENTENCE = "我喜欢吃苹果"
 N_ROWS = 500
@@ -71,7 +72,7 @@ def by_chance(d_head: int, k_len: int, distribution: str) -> dict[str, list[str]
         "variance of all scores together": [f"{scores.var():,.{0 if scores.var() >= 100 else 2}f}" for scores in pair],
         "entropy, nats": [f"{value:.3f}" for value in entropy],
         "largest weight": [f"{value:.3f}" for value in largest],
-        "Jacobian norm": [f"{value:.3g}" for value in norm],
+        "Jacobian norm": [compact(value) for value in norm],
     }
 
 
@@ -121,10 +122,10 @@ def test_every_control_of_the_part_in_a_model_moves_its_numbers(page, app_url, s
     place = lab.MULTIPLIERS.index(0.25)
 
     def measures(stream: str, layer: int, head: int, at: int) -> dict[str, list[str]]:
-        return {name: [f"{getattr(found[stream], measure)[index, layer, head]:{digits}}" for index in (ONE, -1, at)]
-                for name, measure, digits in (("entropy (nats)", "entropy", ".3f"),
-                                              ("largest weight", "max_probability", ".3f"),
-                                              ("Jacobian norm (median)", "jacobian_norm", "#.2g"))}
+        return {name: [told(float(getattr(found[stream], measure)[index, layer, head])) for index in (ONE, -1, at)]
+                for name, measure, told in (("entropy (nats)", "entropy", "{:.3f}".format),
+                                            ("largest weight", "max_probability", "{:.3f}".format),
+                                            ("Jacobian norm (median)", "jacobian_norm", compact))}
 
     expect_row(page, "entropy (nats)", measures("encoder", 0, 0, place)["entropy (nats)"])
     assert row(page, "entropy (nats)")[0] == f"{own:.3f}"
