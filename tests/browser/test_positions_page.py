@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from engine import LocalEngine, Prompt, positions, positions_lab
+from pages.figures.frame import compact
 from tests.engine import tiny
 
 SENTENCE = "我喜欢吃苹果"
@@ -64,7 +65,8 @@ def test_two_orders_with_positions_and_without(page, app_url, settled, engine):
         page.wait_for_function(
             "([box, text]) => box.innerText.includes(text)",
             arg=[problem.element_handle(), f"with positions it is {found.vector_residual_on:.2f}"])
-        assert f"{found.vector_residual_off:.1e}"[-3:] in headline.inner_text()  # rounding: its power of ten
+        _digits, power = compact(found.vector_residual_off).split(" × ")
+        assert f"× {power} of the largest value" in headline.inner_text()  # rounding: its power of ten
         cells = problem.locator("table").inner_text()
         assert found.on[1].output in cells and found.off[0].output == found.off[1].output
         assert cells.count(found.off[0].output) >= 2

@@ -314,8 +314,7 @@ def test_a_long_row_shows_where_it_differs():
     panel = evidence_panels.panels(make(output=original, replacements=(tried, same)), measure="logprob", theme="dark",
                                    _=LANGUAGES[1])[3]
     labels = [text.strip("\u2068\u2069") for text in panel.pictures[0].figure.layout.yaxis.ticktext]
-    assert labels[1] == "买 → …bought a new phone."
-    assert labels[2].startswith("卖 → The old f") and labels[2].endswith("a new phone.")
+    assert labels[1:3] == ["买 → …bought a new phone.", "卖 → The old f…d a new phone."]
 
 
 @pytest.mark.parametrize(("offsets", "stream", "said"), [
