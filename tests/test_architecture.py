@@ -123,6 +123,13 @@ def test_widgets_and_figures_do_not_know_each_other_backwards():
     assert [str(path) for path in figures if any(name.startswith("pages.widgets") for name in imports(path))] == []
 
 
+def test_figures_are_made_in_one_place():
+    """As `pages.figures.whole.Figure`, which a browser draws once."""
+    others = {path.as_posix() for path in PRODUCT for node in ast.walk(TREES[path])
+              if isinstance(node, ast.Call) and ast.unparse(node.func) in {"go.Figure", "make_subplots"}}
+    assert others == set()
+
+
 def test_figures_and_types_load_without_torch_and_streamlit():
     modules = [".".join(path.with_suffix("").parts) for path in PRODUCT if path.parts[:2] == ("pages", "figures")]
     modules = ["engine", "engine.types", "engine.errors", "engine.limits", *modules]

@@ -29,6 +29,7 @@ from pages.figures.frame import (
     token_axes,
     token_margins,
 )
+from pages.figures.whole import figure_of
 
 __all__ = ["TEXTS", "difference_heatmap", "escape", "pattern_heatmap", "pattern_image", "plotly_config", "row_bars"]
 
@@ -124,7 +125,7 @@ def _heatmap(values, *, query_labels, key_labels, texts, title, selected_query, 
     }
     if np.isnan(values).any():
         layout["plot_bgcolor"] = palette.MASKED[theme]
-    return go.Figure([heatmap, tick_anchor()], layout)
+    return figure_of([heatmap, tick_anchor()], layout)
 
 
 def _row_outline(query: int | None, left: float, right: float, theme: palette.Theme) -> list[dict]:
@@ -174,7 +175,7 @@ def pattern_image(
     }
     bar = bar_anchor(0.0, limit, scale=palette.plotly_weight_scale(theme), bar=colour_bar(texts["weight"]))
     plain = {"showgrid": False, "zeroline": False, "automargin": True, "constrain": "domain"}
-    return go.Figure([blocks, bar], bare_layout(title=title, theme=theme) | {
+    return figure_of([blocks, bar], bare_layout(title=title, theme=theme) | {
         "xaxis": {**plain, "range": [k_from, k_to], "side": "top", "constraintoward": "left",
                   "title": axis_name(texts["key"])},
         "yaxis": {**plain, "range": [q_to, q_from], "scaleanchor": "x", "constraintoward": "bottom",
@@ -229,7 +230,7 @@ def row_bars(
         text = texts["others"].format(count=left.size, mass=f"{float(weights[left].sum()):{number}}")
         notes.append({"xref": "paper", "x": 0, "y": len(shown) + 0.3, "xanchor": "left", "yanchor": "top",
                       "yshift": -2, "showarrow": False, "text": escape(text)})
-    return go.Figure({
+    return figure_of({
         "type": "bar", "x": values, "y": place, "orientation": "h", "texttemplate": f"%{{x:{number}}}",
         "textposition": "outside", "cliponaxis": False,
         "marker": {"color": palette.to_hex(colours), "line": {"width": 1, "color": outline}},

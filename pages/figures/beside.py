@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from pages.figures.whole import figure_of
+
 #: Between two pictures, as a share of the figure's width: room for the right one's tick labels and axis title.
 GAP = 0.1
 
@@ -49,4 +51,4 @@ def beside(*panels: Panel) -> go.Figure:
         for kept, drawn in ((shapes, "shapes"), (notes, "annotations")):
             kept += [{**one, "xref": x, "yref": f"{y} domain" if one.get("yref") == "paper" else y}
                      for one in panel.layout.get(drawn, ())]
-    return go.Figure(traces, {**panels[0].layout, **axes, "shapes": shapes, "annotations": notes})
+    return figure_of(traces, {**panels[0].layout, **axes, "shapes": shapes, "annotations": notes})

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from pages.figures import palette
 from pages.figures.evidence import GREY, LEGEND, SECOND, order_heads
 from pages.figures.frame import PLAIN_AXIS, axis_name, bare_layout, colour_bar, escape
+from pages.figures.whole import figure_of
 
 _HEIGHT = 430
 
@@ -34,7 +35,7 @@ def looks(masses: np.ndarray, *, steps: Sequence[str], texts: Mapping[str, str],
     layout = _layout(steps, texts["step"], theme, x_axis={"side": "top"}, y_axis={
         "tickmode": "array", "tickvals": np.arange(len(heads)), "autorange": "reversed", "showgrid": False,
         "ticktext": [f"L{layer} H{head}" for layer, head in heads]})
-    return go.Figure([
+    return figure_of([
         {"type": "heatmap", "z": values, "zmin": 0, "zmax": 1, "colorscale": palette.plotly_weight_scale(theme),
          "colorbar": colour_bar(texts["mass"]), "xgap": 1, "ygap": 1,
          "hovertemplate": f"%{{y}}<br>{escape(texts['step'])} %{{x}}<br>{escape(texts['mass'])} %{{z:.4f}}"
@@ -67,7 +68,7 @@ def losses(*, hide: np.ndarray, hide_control: np.ndarray, cut: np.ndarray, cut_c
     layout = _layout(steps, texts["step"], theme, y_axis={
         "title": axis_name(texts["delta"], standoff=10),
         "gridcolor": "rgba(128,128,128,0.18)", "zeroline": True, "zerolinecolor": GREY[theme], "zerolinewidth": 1})
-    return go.Figure(traces, layout | {"showlegend": True, "legend": LEGEND,
+    return figure_of(traces, layout | {"showlegend": True, "legend": LEGEND,
                                        "margin": {"l": 64, "r": 12, "t": 64, "b": 52, "pad": 0}})
 
 

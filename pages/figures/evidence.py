@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 
 from pages.figures import palette
 from pages.figures.frame import axis_name, bare_layout, colour_bar, escape, isolate, shorten, upright, written
+from pages.figures.whole import figure_of
 
 #: Heads drawn by `head_masses`; the rest is counted by the page.
 MOST_HEADS = 14
@@ -99,7 +100,7 @@ def head_masses(
             "hovertemplate": f"%{{y}}<br>{escape(texts[name])} %{{x:.4f}}<extra></extra>",
         })
     top = max(0.05, *(float(values[np.isfinite(values)].max(initial=0.0)) for values in picked.values()))
-    return go.Figure(traces, _rows_layout(labels, theme=theme, x_axis={"range": [0, min(1.02, 1.15 * top)]}))
+    return figure_of(traces, _rows_layout(labels, theme=theme, x_axis={"range": [0, min(1.02, 1.15 * top)]}))
 
 
 def word_flows(
@@ -131,7 +132,7 @@ def word_flows(
             "marker": {"symbol": "line-ns-open", "size": 13, "color": palette.TEXT[theme], "line": {"width": 2}},
             "hovertemplate": f"{escape(texts['uniform'])} %{{x:.4f}}<extra></extra>",
         })
-    return go.Figure(traces, _rows_layout(words, theme=theme, x_axis={"rangemode": "tozero"}, bold=key, row=36))
+    return figure_of(traces, _rows_layout(words, theme=theme, x_axis={"rangemode": "tozero"}, bold=key, row=36))
 
 
 def word_effects(
@@ -152,7 +153,7 @@ def word_effects(
         texts: `cut`, `hide`, `delta` (the axis).
     """
     traces = _paired_bars(words, (("cut", cut), ("hide", hide)), key=key, texts=texts, theme=theme, number="+.4f")
-    return go.Figure(traces, _rows_layout(
+    return figure_of(traces, _rows_layout(
         words, theme=theme, x_axis={"title": axis_name(texts["delta"])}, shapes=[_zero_line(theme)], bold=key,
         row=36))
 
@@ -192,7 +193,7 @@ def layer_effects(
     low, high = min(-band, float(np.nanmin(values))), max(band, float(np.nanmax(values)))
     room = 0.28 * max(high - low, 1e-3)
     x_axis = {"range": [low - room, high + room], "title": axis_name(texts["delta"])}
-    return go.Figure(traces, _rows_layout(labels, theme=theme, x_axis=x_axis, shapes=shapes))
+    return figure_of(traces, _rows_layout(labels, theme=theme, x_axis=x_axis, shapes=shapes))
 
 
 def replacement_effects(
@@ -225,7 +226,7 @@ def replacement_effects(
     low, high = min(0.0, float(np.nanmin(deltas))), max(0.0, float(np.nanmax(deltas)))
     room = 0.22 * max(high - low, 1e-3)
     x_axis = {"range": [low - room, high + room], "title": axis_name(texts["delta"])}
-    return go.Figure(traces, _rows_layout(labels, theme=theme, x_axis=x_axis, shapes=[_zero_line(theme)], bold=0))
+    return figure_of(traces, _rows_layout(labels, theme=theme, x_axis=x_axis, shapes=[_zero_line(theme)], bold=0))
 
 
 def head_map(
@@ -256,7 +257,7 @@ def head_map(
         {"type": "rect", "x0": head - 0.47, "x1": head + 0.47, "y0": layer - 0.47, "y1": layer + 0.47,
          "line": {"color": palette.ACCENT[theme], "width": 2.5}}
         for layer, head in (np.argwhere(outlined) if outlined is not None else ())]
-    return go.Figure(traces, layout)
+    return figure_of(traces, layout)
 
 
 def correlation_table(
@@ -280,7 +281,7 @@ def correlation_table(
     rows = [f"{number} · {name}" for number, name in zip(numbers, names, strict=True)]
     extra = np.empty((*kendall.shape, 2), dtype=object)
     extra[..., 0], extra[..., 1] = kendall, [escape(name) for name in names]
-    return go.Figure(*_matrix(
+    return figure_of(*_matrix(
         spearman, rows=rows, columns=numbers, limit=1.0, title=title, bar=bar, theme=theme, digits=2, extra=extra,
         hover="%{y} · %{customdata[1]}<br>ρ = %{z:+.3f}, τ = %{customdata[0]:+.3f}<extra></extra>",
     ))

@@ -239,7 +239,7 @@ def bare_layout(*, title: str, theme: palette.Theme) -> dict:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": FONT, "color": palette.TEXT[theme], "size": FONT_SIZE},
-        "hoverlabel": {"font": {"family": FONT}},
+        "hoverlabel": {"font": {"family": FONT}, "align": "left"},
         # No padding: a frame stands on the cells it frames, and hovers are placed by the axes' own pixels.
         "margin": {"l": 8, "r": 8, "t": 44 if title else 8, "b": BAR, "pad": 0},
         "showlegend": False,

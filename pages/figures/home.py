@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from pages.figures import palette
 from pages.figures.evidence import GREY
 from pages.figures.frame import bare_layout, escape, isolate, level, upright, written
+from pages.figures.whole import figure_of
 
 #: Height of a card's figure, in pixels.
 HEIGHT = 150
@@ -46,7 +47,7 @@ def bars(values: Sequence[float], *, labels: Sequence[str], baseline: float | No
         layout["shapes"] = [
             {"type": "rect", "x0": -size, "x1": size, "y0": at - 0.46, "y1": at + 0.46, "fillcolor": GREY[theme],
              "opacity": 0.25, "line": {"width": 0}, "layer": "below"} for at, size in enumerate(sizes)]
-    return go.Figure([{
+    return figure_of([{
         "type": "bar", "x": np.asarray(values, dtype=np.float64), "y": place, "orientation": "h",
         "text": numbers if baseline is None else None, "textposition": "outside", "cliponaxis": False,
         "marker": {"color": palette.to_hex(palette.sequential(theme)[140:141])[0]},
@@ -56,7 +57,7 @@ def bars(values: Sequence[float], *, labels: Sequence[str], baseline: float | No
 def line(x: np.ndarray, y: np.ndarray, *, limit: float, x_unit: str, y_unit: str, theme: palette.Theme) -> go.Figure:
     """A growing quantity with a line at `limit`."""
     axis = {"showgrid": False, "zeroline": False, "automargin": True, "nticks": 5, "ticklabelstandoff": 4}
-    return go.Figure([{
+    return figure_of([{
         "type": "scatter", "x": x, "y": y, "mode": "lines", "fill": "tozeroy",
         "line": {"width": 2, "color": palette.to_hex(palette.sequential(theme)[140:141])[0]},
     }], _layout(theme) | {

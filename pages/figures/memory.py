@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 
 from pages.figures import palette
 from pages.figures.frame import HALF_WIDTH, PLAIN_AXIS, axis_name, bare_layout, columns_of, escape, level, upright
+from pages.figures.whole import figure_of
 
 #: One colour for one thing, in every picture of this page; apart for readers who confuse red and green.
 COLOURS = {
@@ -83,7 +84,7 @@ def growth(lengths: np.ndarray, held: np.ndarray, *, storage: np.ndarray, formul
     layout = _layout(x=texts["tokens"], most=float(max(storage.max(initial=0), formula.max(initial=0))), theme=theme)
     if selected is not None and len(lengths):
         layout["shapes"] = [upright(float(lengths[selected]), text, width=1, dash="dot")]
-    return go.Figure(traces, layout)
+    return figure_of(traces, layout)
 
 
 def layers(held: np.ndarray, *, formula: np.ndarray, texts: Mapping[str, str],
@@ -97,7 +98,7 @@ def layers(held: np.ndarray, *, formula: np.ndarray, texts: Mapping[str, str],
     place = np.arange(len(held))
     layout = _layout(x=texts["layer"], most=float(max(held.max(initial=0), formula.max(initial=0))), theme=theme)
     layout["xaxis"] |= _layer_axis(len(held))
-    return go.Figure([{
+    return figure_of([{
         "type": "bar", "x": place, "y": held.astype(float), "name": escape(texts["held"]), "customdata": _names(held),
         "marker": {"color": COLOURS["cache"][theme]}, "hovertemplate": "%{customdata}",
     }, {
@@ -127,7 +128,7 @@ def kinds_by_layer(values: Mapping[str, np.ndarray], *, layer: str, theme: palet
     layout["yaxis"] |= {"type": "log", "rangemode": "normal", "tickmode": "array",
                         "tickvals": [2.0**power for power in powers],
                         "ticktext": [readable_bytes(2.0**power) for power in powers]}
-    return go.Figure(traces, layout)
+    return figure_of(traces, layout)
 
 
 def _layer_axis(n_layers: int) -> dict:
@@ -150,7 +151,7 @@ def costs(lengths: np.ndarray, *, cached: np.ndarray, uncached: np.ndarray, text
     layout = _layout(x=texts["tokens"], most=None, theme=theme)
     layout["yaxis"] |= {"title": axis_name(texts["value"], standoff=8),
                         "tickformat": "~s", "ticksuffix": unit}
-    return go.Figure(traces, layout)
+    return figure_of(traces, layout)
 
 
 def device(lengths: np.ndarray, *, series: Mapping[str, np.ndarray], tokens: str,
@@ -165,7 +166,7 @@ def device(lengths: np.ndarray, *, series: Mapping[str, np.ndarray], tokens: str
     traces = [_line(lengths, values, name, colour)
               for (name, values), colour in zip(series.items(), colours, strict=False)]
     most = max(float(values.max(initial=0)) for values in series.values())
-    return go.Figure(traces, _layout(x=tokens, most=most, theme=theme))
+    return figure_of(traces, _layout(x=tokens, most=most, theme=theme))
 
 
 def needs(lengths: np.ndarray, *, parts: Mapping[str, np.ndarray], names: Mapping[str, str], gpu_bytes: int,
@@ -200,7 +201,7 @@ def needs(lengths: np.ndarray, *, parts: Mapping[str, np.ndarray], names: Mappin
     shapes.append(upright(n_tokens, text, width=1.5, dash="dot"))
     notes.append(_flag(n_tokens, texts["here"], text, row=1, span=span, theme=theme))
     most = max(float(total.max(initial=0)), float(gpu_bytes))
-    return go.Figure(traces, _layout(x=texts["tokens"], most=most, theme=theme, room=1.3)
+    return figure_of(traces, _layout(x=texts["tokens"], most=most, theme=theme, room=1.3)
                      | {"shapes": shapes, "annotations": notes})
 
 
@@ -214,7 +215,7 @@ def variants(names: Sequence[str], values: np.ndarray, *, own: int, theme: palet
     """
     place, colour = np.arange(len(names)), COLOURS["cache"][theme]
     room = HALF_WIDTH * max(map(columns_of, names), default=0) + 16
-    return go.Figure({
+    return figure_of({
         "type": "bar", "x": values.astype(float), "y": place, "orientation": "h",
         "text": [readable_bytes(value) for value in values], "textposition": "outside", "cliponaxis": False,
         "hoverinfo": "skip", "marker": {"color": [colour if index == own else _faint(colour) for index in place],

@@ -26,6 +26,7 @@ from pages.figures.frame import (
     token_margins,
 )
 from pages.figures.positions import GREY, LINES, lines
+from pages.figures.whole import figure_of
 
 #: Height in pixels of a token's row, and of a chart.
 ROW, CHART = 22, 330
@@ -59,11 +60,12 @@ def band(values: np.ndarray, *, labels: Sequence[str], first_feature: int, break
         shapes += outline(left, right, row - 0.5, row + 0.5, width=2, theme=theme)
     if column is not None:
         shapes += outline(column - 0.5, column + 0.5, -0.5, n_tokens - 0.5, width=2, theme=theme)
-    return go.Figure(go.Heatmap(
-        z=np.asarray(values, dtype=np.float32), x=features, y=np.arange(n_tokens), zmin=-limit, zmax=limit,
-        colorscale=palette.plotly_difference_scale(theme), colorbar=colour_bar(texts["value"]),
-        hovertemplate=f"{token} %{{y}}<br>{feature} %{{x}}<br>{value} %{{z:.4f}}<extra></extra>",
-    ), bare_layout(title="", theme=theme) | {
+    return figure_of({
+        "type": "heatmap", "z": np.asarray(values, dtype=np.float32), "x": features, "y": np.arange(n_tokens),
+        "zmin": -limit, "zmax": limit,
+        "colorscale": palette.plotly_difference_scale(theme), "colorbar": colour_bar(texts["value"]),
+        "hovertemplate": f"{token} %{{y}}<br>{feature} %{{x}}<br>{value} %{{z:.4f}}<extra></extra>",
+    }, bare_layout(title="", theme=theme) | {
         "height": ROW * n_tokens + 116, "shapes": shapes, "margin": token_margins(labels, [], top=0),
         "xaxis": {"range": [left, right], "side": "top", "constrain": "range",
                   "title": axis_name(texts["feature"]), **plain},
@@ -88,14 +90,15 @@ def moments(groups: Mapping[str, tuple[np.ndarray, np.ndarray]], *, labels: Sequ
     for name, (mean, variance) in groups.items():
         symbol, size, place = MARKS.get(name, ("circle-open", 9, None))
         colour = GREY[theme] if place is None else LINES[theme][place]
-        traces.append(go.Scatter(
-            x=np.asarray(mean, dtype=np.float64), y=np.maximum(np.asarray(variance, dtype=np.float64), 1e-6),
-            mode="markers", name=escape(name), customdata=hovers, legendrank=ranks.get(name, 1),
-            marker={"color": colour, "symbol": symbol, "size": size, "line": {"width": 1.6}},
-            hovertemplate=f"%{{customdata}}<br>{escape(texts['mean'])} %{{x:.4f}}<br>{escape(texts['variance'])} "
-                          f"%{{y:.4g}}<extra>{escape(name)}</extra>"))
-    decades = _few_decades({trace.name: trace.y for trace in traces})
-    return go.Figure(traces, _chart(texts["mean"], texts["variance"], theme, y_axis={"type": "log", **decades}))
+        traces.append({
+            "type": "scatter", "x": np.asarray(mean, dtype=np.float64),
+            "y": np.maximum(np.asarray(variance, dtype=np.float64), 1e-6),
+            "mode": "markers", "name": escape(name), "customdata": hovers, "legendrank": ranks.get(name, 1),
+            "marker": {"color": colour, "symbol": symbol, "size": size, "line": {"width": 1.6}},
+            "hovertemplate": f"%{{customdata}}<br>{escape(texts['mean'])} %{{x:.4f}}<br>{escape(texts['variance'])} "
+                             f"%{{y:.4g}}<extra>{escape(name)}</extra>"})
+    decades = _few_decades({trace["name"]: trace["y"] for trace in traces})
+    return figure_of(traces, _chart(texts["mean"], texts["variance"], theme, y_axis={"type": "log", **decades}))
 
 
 def changes(labels: Sequence[str], groups: Mapping[str, np.ndarray], *, y_name: str,
@@ -108,16 +111,17 @@ def changes(labels: Sequence[str], groups: Mapping[str, np.ndarray], *, y_name: 
     """
     traces = []
     for number, (name, heights) in enumerate(groups.items()):
-        traces.append(go.Bar(
-            x=np.arange(len(labels)), y=np.asarray(heights, dtype=np.float64), name=escape(name),
-            marker={"color": LINES[theme][number], "pattern": {"shape": ("", "/")[number % 2], "fgopacity": 0.5}},
-            text=[readable(height) for height in heights], textposition="outside", cliponaxis=False,
-            hovertemplate=f"%{{x}}<br>{escape(y_name)} %{{y:.4g}}<extra>{escape(name)}</extra>"))
+        traces.append({
+            "type": "bar", "x": np.arange(len(labels)), "y": np.asarray(heights, dtype=np.float64),
+            "name": escape(name),
+            "marker": {"color": LINES[theme][number], "pattern": {"shape": ("", "/")[number % 2], "fgopacity": 0.5}},
+            "text": [readable(height) for height in heights], "textposition": "outside", "cliponaxis": False,
+            "hovertemplate": f"%{{x}}<br>{escape(y_name)} %{{y:.4g}}<extra>{escape(name)}</extra>"})
     top = max((float(np.max(heights)) for heights in groups.values()), default=0.0)
     ticks = {"tickmode": "array", "tickvals": np.arange(len(labels)), "showgrid": False,
              "ticktext": [isolate(escape(shorten(label))) for label in labels]}
     layout = _chart("", y_name, theme, x_axis=ticks, y_axis={"range": [0, 1.18 * top or 1.0]})
-    return go.Figure(traces, layout | {"barmode": "group"})
+    return figure_of(traces, layout | {"barmode": "group"})
 
 
 def falls(x: np.ndarray, series: Mapping[str, np.ndarray], *, x_name: str, y_name: str,

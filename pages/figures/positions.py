@@ -25,6 +25,7 @@ from pages.figures.frame import (
     outline,
     written,
 )
+from pages.figures.whole import figure_of
 
 #: Cells up to which every cell can be pointed at; above it the table is one picture.
 POINTED_CELLS = 6_000
@@ -75,7 +76,7 @@ def table(values: np.ndarray, *, texts: Mapping[str, str], row: int | None = Non
         shapes += outline(-0.5, d - 0.5, row - 0.5, row + 0.5, width=1, theme=theme)
     if column is not None:
         shapes += outline(column - 0.5, column + 0.5, -0.5, n - 0.5, width=1, theme=theme)
-    return go.Figure(traces, bare_layout(title="", theme=theme) | {
+    return figure_of(traces, bare_layout(title="", theme=theme) | {
         "margin": _TABLE_MARGIN, "height": HEIGHT + 40, "shapes": shapes,
         "xaxis": {**PLAIN_AXIS, "range": [-0.5, d - 0.5], "showgrid": False, "side": "top", "constrain": "range",
                   "title": axis_name(texts["dimension"])},
@@ -121,7 +122,7 @@ def lines(x: np.ndarray, series: Mapping[str, np.ndarray], *, x_name: str, y_nam
     if len(series) > 1:
         layout["showlegend"] = True
         layout["margin"] |= {"b": _LEGEND_ROOM}
-    return go.Figure(traces, layout)
+    return figure_of(traces, layout)
 
 
 def graded_lines(x: np.ndarray, series: np.ndarray, *, names: Sequence[str], x_name: str, y_name: str,
@@ -144,7 +145,7 @@ def graded_lines(x: np.ndarray, series: np.ndarray, *, names: Sequence[str], x_n
         "line": {"color": palette.ACCENT[theme] if i == chosen else colours[i], "width": 3 if i == chosen else 1.4},
         "hovertemplate": f"{escape(x_name)} %{{x}}<br>{escape(y_name)} %{{y:.4g}}<extra>{escape(names[i])}</extra>",
     } for i in order]
-    return go.Figure(traces, _plain_layout(x_name, y_name, theme) | _compared(None, place, False, theme))
+    return figure_of(traces, _plain_layout(x_name, y_name, theme) | _compared(None, place, False, theme))
 
 
 def turning_pairs(angles: np.ndarray, *, names: Sequence[str], theme: palette.Theme = "light") -> go.Figure:
@@ -168,12 +169,13 @@ def turning_pairs(angles: np.ndarray, *, names: Sequence[str], theme: palette.Th
             "marker": {"size": 5, "color": LINES[theme][0], "opacity": np.linspace(0.15, 0.8, len(turned))},
         }, {
             "type": "scatter", "x": np.array([centre, centre + np.cos(end)]), "y": np.array([0.0, np.sin(end)]),
-            "mode": "lines+markers", "line": {"color": palette.ACCENT[theme], "width": 3}, "marker": {"size": [1, 9]},
+            "mode": "lines+markers", "line": {"color": palette.ACCENT[theme], "width": 3},
+            "marker": {"size": [1, 9], "line": {"width": 0}},
             "hovertemplate": f"{escape(names[pair])}<br>{end:.3f} rad<extra></extra>",
         }]
         notes.append({"x": centre, "y": -1.25, "text": escape(names[pair]), "showarrow": False, "yanchor": "top",
                       "font": {"size": 12}})
-    return go.Figure(traces, bare_layout(title="", theme=theme) | {
+    return figure_of(traces, bare_layout(title="", theme=theme) | {
         "margin": {"l": 4, "r": 4, "t": 4, "b": 4}, "height": 200, "annotations": notes,
         "xaxis": {"visible": False, "range": [-1.3, gap * (len(angles) - 1) + 1.3]},
         "yaxis": {"visible": False, "range": [-1.9, 1.2], "scaleanchor": "x"},
@@ -201,7 +203,7 @@ def grid(values: np.ndarray, *, texts: Mapping[str, str], theme: palette.Theme =
     }
     if np.isnan(values).any():
         layout["plot_bgcolor"] = palette.MASKED[theme]
-    return go.Figure({
+    return figure_of({
         "type": "heatmap", "z": np.asarray(values, dtype=np.float32), "hoverongaps": False, "zmin": low, "zmax": high,
         "colorbar": colour_bar(texts["value"]) | {"tickmode": "array", "tickvals": ticks, "ticktext": [
             written(tick, ".4g") for tick in ticks]},

@@ -31,6 +31,7 @@ from pages.figures.frame import (
     token_margins,
     written,
 )
+from pages.figures.whole import figure_of
 
 #: Height of one row of `vector_rows`, in pixels.
 ROW = 26
@@ -67,7 +68,7 @@ def vector_rows(rows: Sequence[np.ndarray], *, labels: Sequence[str], texts: Map
     # Fixed, since Plotly's own measuring draws the figure twice.
     widest = max(columns_of(shorten(label, LABEL_COLUMNS)) for label in labels)
     margin = {"l": 16 + HALF_WIDTH * widest, "r": 12, "t": 44, "b": BAR, "pad": 0}
-    return go.Figure([{
+    return figure_of([{
         "type": "heatmap", "z": cells, "zmin": -limit, "zmax": limit,
         "colorscale": palette.plotly_difference_scale(theme), "hoverongaps": False, "ygap": 2,
         "colorbar": colour_bar(texts["value"]) | {"len": 160},
@@ -96,7 +97,7 @@ def products(q: np.ndarray, k: np.ndarray, *, order: str, texts: Mapping[str, st
     running = np.cumsum(values)
     low, high = palette.to_hex(palette.diverging(theme)[[48, 208]])
     plain = {"showgrid": False, "zeroline": True, "zerolinecolor": "rgba(128,128,128,0.6)", "automargin": True}
-    return go.Figure([
+    return figure_of([
         {"type": "bar", "x": place, "y": values, "customdata": ranked,
          "marker": {"color": [high if v >= 0 else low for v in values]},
          "hovertemplate": f"{escape(texts['dimension'])} %{{customdata}}: %{{y:+.4f}}<extra></extra>"},
@@ -145,7 +146,7 @@ def masked_scores(scores: np.ndarray, visible: np.ndarray, *, query_labels: Sequ
                            "marker": {"symbol": "x-thin", "size": 10,
                                       "line": {"width": 1.5, "color": palette.TEXT[theme]}}})
     traces.append(tick_anchor())
-    return go.Figure(traces, bare_layout(title="", theme=theme) | {
+    return figure_of(traces, bare_layout(title="", theme=theme) | {
         "margin": token_margins(query_labels, key_labels, top=8),
         "height": picture_height(*scores.shape, key_labels),
         **token_axes(query_labels, key_labels, query=texts["query"], key=texts["key"]),
@@ -196,7 +197,7 @@ def bars(values: np.ndarray, *, labels: Sequence[str], name: str, selected: int 
     known = np.nan_to_num(values)
     lowest, highest = min(known.min(initial=0), 0), max(known.max(initial=0), 0)
     room = _room(texts) * (float(highest - lowest) or 1.0)
-    return go.Figure([{
+    return figure_of([{
         "type": "bar", "x": known, "y": np.arange(len(values)), "orientation": "h", "text": texts,
         "textposition": "outside", "cliponaxis": False,
         "marker": {"color": [high if v >= 0 else low for v in known],
@@ -224,7 +225,7 @@ def bar_pairs(first: np.ndarray, second: np.ndarray, *, labels: Sequence[str], n
     shades = palette.to_hex(palette.sequential(theme)[[220, 110]])
     texts = [[written(value, number) for value in values] for values in (first, second)]
     most = max(float(np.max(values, initial=0.0)) for values in (first, second)) or 1.0
-    return go.Figure([{
+    return figure_of([{
         "type": "bar", "x": np.asarray(values, np.float64), "y": place, "orientation": "h", "name": escape(series),
         "text": texts[at], "textposition": "outside", "cliponaxis": False, "marker": {"color": shades[at]},
         "hovertemplate": f"%{{y}}<br>{escape(series)} %{{x:.4g}}<extra></extra>",
@@ -276,7 +277,7 @@ def sharing(n_heads: int, n_kv_heads: int, *, head: int, texts: Mapping[str, str
             "text": [str(i) for i in range(len(x))], "textposition": "top center" if y else "bottom center",
             "cliponaxis": False,
             "marker": {"size": 13, "color": [palette.ACCENT[theme] if i == own else colour for i in range(len(x))]}})
-    return go.Figure(traces, bare_layout(title="", theme=theme) | {
+    return figure_of(traces, bare_layout(title="", theme=theme) | {
         "margin": {"l": 8, "r": 8, "t": 8, "b": 8, "pad": 0}, "height": 170,
         "xaxis": {"visible": False, "range": [-0.7, n_heads - 0.3], "fixedrange": True},
         "yaxis": {"tickmode": "array", "tickvals": [0, 1], "range": [-0.5, 1.5], "showgrid": False, "zeroline": False,

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 
 from pages.figures import palette
 from pages.figures.frame import axis_name, bare_layout, compact, escape, in_powers, upright
+from pages.figures.whole import figure_of
 
 #: Where a head's name may stand, and its centre's distance from the dot, in pixels (right, up).
 _SIDES = {"top center": (0, 17), "bottom center": (0, -17), "middle right": (23, 0), "middle left": (-23, 0)}
@@ -41,7 +42,7 @@ def spectrum(values: np.ndarray, *, width: int, texts: Mapping[str, str], theme:
         layout["annotations"] = [{"x": n + 0.5, "y": 0.9, "yref": "paper", "xanchor": "left", "showarrow": False,
                                   "xshift": 6, "text": escape(texts["zeros"].format(count=width - n)),
                                   "font": {"color": palette.ACCENT[theme]}}]
-    return go.Figure([{
+    return figure_of([{
         "type": "bar", "x": np.arange(1, len(every) + 1), "y": every, "marker": {"color": colour, "line": {"width": 0}},
         "hovertemplate": f"{escape(texts['index'])} %{{x}}: %{{y:.4f}}<extra></extra>",
     }], layout)
@@ -58,7 +59,7 @@ def growth(lengths: np.ndarray, series: Mapping[str, np.ndarray], *, now: int, t
         texts: `tokens`, `count`, `now`.
     """
     shades = palette.to_hex(palette.sequential(theme)[[230, 120]])
-    return go.Figure([
+    return figure_of([
         {"type": "scatter", "x": lengths, "y": np.asarray(values, np.float64), "mode": "lines", "name": escape(name),
          "line": {"color": shades[at % 2], "width": 3, "dash": ("solid", "dot")[at % 2]},
          "hovertemplate": f"{escape(name)}<br>%{{x}}: %{{y:.3s}}<extra></extra>"}
@@ -92,7 +93,7 @@ def head_map(points: np.ndarray, *, heads: Sequence[tuple[int, int]], selected: 
     own = [at == selected for at in range(len(heads))]
     layer, head = escape(texts["layer"]), escape(texts["head"])
     plain = {"showgrid": True, "gridcolor": "rgba(128,128,128,0.15)", "zeroline": False, "showticklabels": False}
-    return go.Figure([{
+    return figure_of([{
         "type": "scatter", "x": points[:, 0].astype(np.float32), "y": points[:, 1].astype(np.float32),
         "mode": "markers+text", "cliponaxis": False, "customdata": np.array(heads),
         "text": [f"{a}·{b}" if side else "" for (a, b), side in zip(heads, sides, strict=True)],
@@ -142,7 +143,7 @@ def pairs(first: np.ndarray, second: np.ndarray, *, labels: Sequence[str], names
     both, power = in_powers(np.array([first, second], np.float64))
     value += power
     ticks = [f"<b>{escape(label)}</b>" if at == selected else escape(label) for at, label in enumerate(labels)]
-    return go.Figure([
+    return figure_of([
         {"type": "bar", "x": place, "y": values, "name": escape(name),
          "marker": {"color": shades[at]}, "hovertemplate": f"{escape(name)}: %{{y:.4g}}<extra></extra>",
          "text": [compact(number) for number in values], "textposition": "outside", "textangle": 0,

@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 from pages.figures import palette
 from pages.figures.beside import Panel
 from pages.figures.frame import PLAIN_AXIS, axis_name, bare_layout, escape, isolate, shorten
+from pages.figures.whole import figure_of
 
 State = Literal["without", "with", "chosen"]
 #: Told apart by hue for those who see it, by lightness and shape for those who don't (after Okabe and Ito 2008).
@@ -193,7 +194,7 @@ def head_grids(values: Sequence[np.ndarray], *, titles: Sequence[str], texts: Ma
         axes[f"xaxis{number}"] = {**across, "domain": [left, left + width], "anchor": on["yaxis"]}
         axes[f"yaxis{number}"] = {**down, "anchor": on["xaxis"]} | (
             {"matches": "y", "showticklabels": False} if at else {"title": axis_name(texts["layer"], standoff=8)})
-    return go.Figure(traces, bare_layout(title="", theme=theme) | axes | {
+    return figure_of(traces, bare_layout(title="", theme=theme) | axes | {
         "height": max(200, 110 + ROW_HEIGHT * min(n_layers, 14)), "margin": {"l": 48, "r": 8, "t": 28, "b": 44},
         "shapes": shapes, "annotations": notes,
         "coloraxis": {"cmin": 0.0, "cmax": most, "colorscale": palette.plotly_weight_scale(theme),
@@ -223,15 +224,15 @@ def grouped_bars(groups: Mapping[State, np.ndarray], *, names: Mapping[State, st
         labels: n display strings; equal ones stay apart.
         most: end of the axis; None leaves it to the values.
     """
-    bars = [go.Bar(
-        x=np.arange(len(labels)), y=np.asarray(values), name=escape(names[state]),
-        marker={"color": COLOURS[theme][state], "pattern": {"shape": PATTERNS[state], "size": 6}},
-        hovertemplate="%{x}<br>" + escape(names[state]) + " %{y:.4g}<extra></extra>",
-    ) for state, values in groups.items()]
+    bars = [{
+        "type": "bar", "x": np.arange(len(labels)), "y": np.asarray(values), "name": escape(names[state]),
+        "marker": {"color": COLOURS[theme][state], "pattern": {"shape": PATTERNS[state], "size": 6}},
+        "hovertemplate": "%{x}<br>" + escape(names[state]) + " %{y:.4g}<extra></extra>",
+    } for state, values in groups.items()]
     x_axis = {"tickmode": "array", "tickvals": np.arange(len(labels)), "automargin": True,
               "ticktext": [isolate(escape(shorten(label))) for label in labels]}
     y_axis = {"rangemode": "tozero", "exponentformat": "power"} | ({} if most is None else {"range": [0, most]})
-    return go.Figure(bars, _layout(theme, x=x_title, y=y_title, x_axis=x_axis, y_axis=y_axis) | LEGEND)
+    return figure_of(bars, _layout(theme, x=x_title, y=y_title, x_axis=x_axis, y_axis=y_axis) | LEGEND)
 
 
 def _layout(theme: palette.Theme, *, x: str, y: str, x_axis: dict | None = None, y_axis: dict | None = None) -> dict:

@@ -13,6 +13,7 @@ import streamlit as st
 
 from pages.figures import files, palette
 from pages.figures.frame import escape
+from pages.figures.whole import Figure
 from pages.widgets import drawing
 from pages.widgets.language import Language, Translate
 
@@ -55,7 +56,7 @@ def _html(figures: Mapping[str, go.Figure], facts: Sequence[tuple[str, str]], la
 
 
 def _titled(figure: go.Figure, title: str, theme: palette.Theme) -> go.Figure:
-    titled = go.Figure(figure)
+    titled = Figure(figure)
     margin = titled.layout.margin
     titled.update_layout(title={"text": escape(title), "x": 0, "xanchor": "left", "font": {"size": 15}}, width=900,
                          paper_bgcolor=palette.BACKGROUND[theme], height=(titled.layout.height or 400) + 44,

@@ -16,6 +16,7 @@ import streamlit as st
 from engine import LocalEngine, Trace
 from engine.types import LABELS, MEASURES
 from pages.figures import files, palette
+from pages.figures.whole import Figure
 from pages.widgets import drawing, measures, stream_view, texts
 from pages.widgets.head_detail import Shown
 from pages.widgets.language import Language, Translate
@@ -45,7 +46,7 @@ def offer(engine: LocalEngine, trace: Trace, shown: Shown, *, language: Language
 
 
 def _draw(figure: go.Figure, name: str, theme: str, _: Translate) -> None:
-    figure = go.Figure(figure)
+    figure = Figure(figure)
     figure.update_layout(width=900, paper_bgcolor=palette.BACKGROUND[theme])
     for content in drawing.draw([figure], _):
         for kind, mime in drawing.MEDIA.items():

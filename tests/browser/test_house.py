@@ -87,6 +87,36 @@ def test_the_primary_buttons_text_can_be_read(page, app_url, settled, path, them
         assert (ground + 0.05) / (ink + 0.05) > 4.5, colours
 
 
+#: Counts how often Plotly draws a chart that is new on the page once more.
+DRAWS = """() => {
+  window.draws = 0;
+  const known = new Set(document.querySelectorAll('.js-plotly-plot'));
+  window.fresh = () => known.size - before;
+  const before = known.size;
+  new MutationObserver(() => document.querySelectorAll('.js-plotly-plot').forEach((chart) => {
+    if (known.has(chart) || !chart.on) return;
+    known.add(chart);
+    chart.on('plotly_beforeplot', () => { window.draws += 1; });
+  })).observe(document, {childList: true, subtree: true});
+}"""
+
+
+def test_charts_are_drawn_once(page, app_url, settled, charts=9):
+    """Streamlit hands each to Plotly a second time, which draws it again for any difference, also of half a pixel."""
+    page.goto(f"{app_url}/normalization?lang=en")
+    settled(page)
+    page.wait_for_function("least => document.querySelectorAll('.js-plotly-plot').length >= least", arg=charts)
+    page.wait_for_timeout(500)  # fonts that come with the page have every chart drawn again
+    page.evaluate(DRAWS)
+    page.get_by_role("radio", name="中文", exact=True).click()
+    page.wait_for_function("least => window.fresh() >= least", arg=charts)
+    settled(page)
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.draws") == 0
+    page.set_viewport_size({"width": 900, "height": 900})
+    page.wait_for_function("least => window.draws >= least", arg=charts)
+
+
 def _luminance(colour: str) -> float:
     """Relative luminance of "rgb(…)", by WCAG 2.2."""
     levels = [int(level) / 255 for level in re.findall(r"\d+", colour)[:3]]

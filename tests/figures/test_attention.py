@@ -98,11 +98,9 @@ def test_a_long_axis_thins_its_labels_and_keeps_their_places():
     assert [text.strip("\u2068\u2069") for text in drawn.ticktext[:3]] == ["k0", "k4", "k8"]
 
 
-def test_numbers_travel_as_typed_arrays_and_equal_arrays_give_equal_json():
+def test_equal_arrays_give_equal_json():
     pattern = np.random.default_rng(3).dirichlet(np.ones(6), 6).astype(np.float32)
-    written = heatmap(pattern).to_json()
-    assert written == heatmap(pattern.copy()).to_json()
-    assert json.loads(written)["data"][0]["z"]["dtype"] == "f4"
+    assert heatmap(pattern).to_json() == heatmap(pattern.copy()).to_json()
 
 
 def test_labels_that_do_not_fit_are_refused():

@@ -1,7 +1,4 @@
-"""Pictures of saturation: what they carry, where their marks stand, that text is escaped and numbers are arrays."""
-
-import base64
-import json
+"""Pictures of saturation: what they carry, where their marks stand, and that text is escaped."""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -156,9 +153,3 @@ def test_no_text_reaches_plotly_as_markup():
 def test_equal_arrays_give_equal_figures_and_states_differ_in_colour(theme):
     assert curves(theme=theme).to_json() == curves(theme=theme).to_json()
     assert len(set(scaling.COLOURS[theme].values())) == len(set(scaling.SYMBOLS.values())) == 3
-
-
-def test_numbers_are_sent_as_arrays():
-    figure = beside(scaling.row_softmax(np.full(512, 1 / 512), state="with", texts=TEXTS))
-    data = json.loads(figure.to_json())["data"][0]
-    assert len(base64.b64decode(data["y"]["bdata"])) == 512 * 8

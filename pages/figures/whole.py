@@ -1,0 +1,58 @@
+"""Traces and a layout as the figure that is shown, saved and exported.
+
+It knows how Streamlit's chart and Plotly decide that a figure has changed. It
+does not know what a figure shows.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import plotly.graph_objects as go
+
+#: Of every axis, where the figure says nothing else; the rest is Plotly's own default.
+AXIS = {"automargin": True}
+#: Of every layout. `strict`: a token such as "12" is no number. `datarevision`: see `Figure`.
+LAYOUT = {"autotypenumbers": "strict", "datarevision": 0, "xaxis": {}, "yaxis": {}}
+#: An array with more numbers than this is sent as bytes, which are fewer.
+LONGEST_LIST = 10_000
+
+
+class Figure(go.Figure):
+    """A figure that a browser draws once.
+
+    Streamlit's chart hands each figure to Plotly twice: as it came, and a
+    moment later as a copy. Plotly draws the copy too if it finds anything
+    changed, and changed are, whatever they hold: every template, every array
+    that came as bytes (as numpy's do), and every list unless the layout has a
+    `datarevision`. So what is handed on has no template, lists for arrays,
+    and a `datarevision`; the figure itself keeps its arrays.
+    """
+
+    def to_dict(self) -> dict:
+        """What is handed on, as Plotly's JSON says it."""
+        whole = _listed(super().to_dict())
+        whole["layout"].pop("template", None)
+        return whole
+
+
+def figure_of(traces: Mapping | Iterable[Mapping], layout: Mapping) -> Figure:
+    """The figure of `traces`, as Plotly takes them, on `layout`."""
+    layout = LAYOUT | dict(layout)
+    layout |= {name: AXIS | axis for name, axis in layout.items() if name[1:5] == "axis"}
+    return Figure(traces if isinstance(traces, Mapping) else [*traces], layout)
+
+
+def _listed(value: object) -> object:
+    """`value` with lists in the place of arrays that are given as bytes."""
+    if isinstance(value, list | tuple):
+        return [_listed(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    if "bdata" not in value:
+        return {name: _listed(part) for name, part in value.items()}
+    shape = [int(length) for length in str(value.get("shape", "-1")).split(",")]
+    array = np.frombuffer(base64.b64decode(value["bdata"]), dtype=value["dtype"]).reshape(shape)
+    return array.tolist() if array.size <= LONGEST_LIST else value
