@@ -14,8 +14,8 @@ import plotly.graph_objects as go
 
 #: Of every axis, where the figure says nothing else; the rest is Plotly's own default.
 AXIS = {"automargin": True}
-#: Of every layout. `strict`: a token such as "12" is no number. `datarevision`: see `Figure`.
-LAYOUT = {"autotypenumbers": "strict", "datarevision": 0, "xaxis": {}, "yaxis": {}}
+#: Of every layout. `strict`: a token such as "12" is no number. `datarevision`, `template`: see `Figure`.
+LAYOUT = {"autotypenumbers": "strict", "datarevision": 0, "template": "none", "xaxis": {}, "yaxis": {}}
 #: An array with more numbers than this is sent as bytes, which are fewer.
 LONGEST_LIST = 10_000
 
