@@ -33,9 +33,8 @@ class Figure(go.Figure):
 
     def to_dict(self) -> dict:
         """What is handed on, as Plotly's JSON says it."""
-        whole = _listed(super().to_dict())
-        whole["layout"].pop("template", None)
-        return whole
+        layout = {name: part for name, part in self.layout.to_plotly_json().items() if name != "template"}
+        return {"data": [_listed(trace.to_plotly_json()) for trace in self.data], "layout": _listed(layout)}
 
 
 def figure_of(traces: Mapping | Iterable[Mapping], layout: Mapping) -> Figure:
@@ -46,13 +45,16 @@ def figure_of(traces: Mapping | Iterable[Mapping], layout: Mapping) -> Figure:
 
 
 def _listed(value: object) -> object:
-    """`value` with lists in the place of arrays that are given as bytes."""
+    """`value` with lists in the place of its arrays, and bytes in the place of long ones."""
+    if isinstance(value, dict):
+        return {name: _listed(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [_listed(part) for part in value]
-    if not isinstance(value, dict):
+    if not isinstance(value, np.ndarray):
         return value
-    if "bdata" not in value:
-        return {name: _listed(part) for name, part in value.items()}
-    shape = [int(length) for length in str(value.get("shape", "-1")).split(",")]
-    array = np.frombuffer(base64.b64decode(value["bdata"]), dtype=value["dtype"]).reshape(shape)
-    return array.tolist() if array.size <= LONGEST_LIST else value
+    if value.size <= LONGEST_LIST or value.dtype.kind not in "fiu":
+        return value.tolist()
+    # JavaScript has no arrays of 64-bit integers that Plotly reads.
+    array = value.astype(np.float64) if value.dtype.itemsize == 8 else value
+    return {"dtype": array.dtype.str[1:], "bdata": base64.b64encode(array.tobytes()).decode(),
+            "shape": ",".join(map(str, array.shape))}
