@@ -22,6 +22,7 @@ from pages.figures.frame import (
     colour_bar,
     escape,
     isolate,
+    names_room,
     picture_height,
     plotly_config,
     shorten,
@@ -214,7 +215,7 @@ def row_bars(
     ranked = np.argsort(-weights, kind="stable")
     ranked = ranked[~np.isnan(weights[ranked])]
     shown, left = ranked[:MOST_BARS], ranked[MOST_BARS:]
-    place = np.arange(len(shown))
+    place, names = np.arange(len(shown)), [shorten(key_labels[key]) for key in shown]
     values = np.asarray(weights[shown], dtype=np.float32)
     colours = palette.weight_colours(theme)[palette.weights_to_bytes(values)]
     outline = palette.to_hex(palette.sequential(theme)[160:161])[0]
@@ -236,11 +237,12 @@ def row_bars(
         "marker": {"color": palette.to_hex(colours), "line": {"width": 1, "color": outline}},
         "hovertemplate": f"%{{y}}<br>{escape(texts['weight'])} %{{x:.4f}}<extra></extra>",
     }, bare_layout(title=title, theme=theme) | {
-        "margin": {"l": 8, "r": 8, "t": 44 if title else 8, "b": 32 if left.size else 8, "pad": 4},
+        "margin": {"l": names_room(names), "r": 8, "t": 44 if title else 8,
+                   "b": 32 if left.size else 8, "pad": 4},
         "xaxis": {"range": [0, max(1.12 * float(values.max(initial=0.0)), 1.4 * max(even, default=1.0))],
                   "showgrid": False, "zeroline": False, "showticklabels": False, "fixedrange": True},
-        "yaxis": {"range": [bottom + 0.8, -0.5], "tickmode": "array", "tickvals": place, "automargin": True,
-                  "ticktext": [isolate(escape(shorten(key_labels[key]))) for key in shown], "showgrid": False,
+        "yaxis": {"range": [bottom + 0.8, -0.5], "tickmode": "array", "tickvals": place,
+                  "ticktext": [isolate(escape(name)) for name in names], "showgrid": False,
                   "zeroline": False, "fixedrange": True},
         "height": 56 + 24 * max(len(shown), 1) + (24 if left.size else 0) + (36 if title else 0),
         "shapes": [{"type": "line", "x0": value, "x1": value, "y0": at - 0.5, "y1": at + 0.5,

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from pages.figures import palette
 from pages.figures.evidence import GREY, LEGEND, SECOND, order_heads
-from pages.figures.frame import PLAIN_AXIS, axis_name, bare_layout, colour_bar, escape
+from pages.figures.frame import axis_name, bare_layout, colour_bar, escape
 from pages.figures.whole import figure_of
 
 _HEIGHT = 430
@@ -74,7 +74,7 @@ def losses(*, hide: np.ndarray, hide_control: np.ndarray, cut: np.ndarray, cut_c
 
 def _layout(steps: Sequence[str], name: str, theme: palette.Theme, *, y_axis: dict,
             x_axis: dict | None = None) -> dict:
-    axis = {**PLAIN_AXIS, "fixedrange": True}
+    axis = {"zeroline": False, "fixedrange": True}
     return bare_layout(title="", theme=theme) | {
         "height": _HEIGHT,
         "xaxis": {**axis, "showgrid": False, "tickmode": "array", "tickvals": np.arange(len(steps)), "tickangle": 0,

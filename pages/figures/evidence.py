@@ -14,7 +14,18 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import axis_name, bare_layout, colour_bar, escape, isolate, shorten, upright, written
+from pages.figures.frame import (
+    BAR,
+    axis_name,
+    bare_layout,
+    colour_bar,
+    escape,
+    isolate,
+    names_room,
+    shorten,
+    upright,
+    written,
+)
 from pages.figures.whole import figure_of
 
 #: Heads drawn by `head_masses`; the rest is counted by the page.
@@ -251,8 +262,8 @@ def head_map(
         limit=limit or _largest(values), title=title, bar=texts["value"], theme=theme,
         hover=f"{escape(texts['layer'])} %{{y}}, {escape(texts['head'])} %{{x}}<br>%{{z:+.4f}}<extra></extra>",
     )
-    layout["xaxis"]["title"] = {"text": escape(texts["head"]), "standoff": 4}
-    layout["yaxis"]["title"] = {"text": escape(texts["layer"]), "standoff": 4}
+    layout["xaxis"]["title"] = axis_name(texts["head"], standoff=4)
+    layout["yaxis"]["title"] = axis_name(texts["layer"], standoff=4)
     layout["shapes"] = [
         {"type": "rect", "x0": head - 0.47, "x1": head + 0.47, "y0": layer - 0.47, "y1": layer + 0.47,
          "line": {"color": palette.ACCENT[theme], "width": 2.5}}
@@ -327,6 +338,7 @@ def _matrix(values: np.ndarray, *, rows: Sequence[str], columns: Sequence[str], 
                   "ticktext": [escape(shorten(name, 26)) for name in columns]},
         "yaxis": {**plain, "tickvals": np.arange(len(rows)), "ticktext": [escape(shorten(name, 30)) for name in rows],
                   "ticklabelstandoff": 4, "autorange": "reversed"},
+        "margin": {"l": names_room(rows) + 20, "r": 8, "t": 84 if title else 40, "b": BAR, "pad": 0},
         "height": int(cell * len(rows) + 150 + (36 if title else 0)),
         "plot_bgcolor": palette.MASKED[theme] if np.isnan(values).any() else "rgba(0,0,0,0)",
     }
@@ -343,14 +355,15 @@ def _zero_line(theme: palette.Theme) -> dict:
 
 def _rows_layout(labels: Sequence[str], *, theme: palette.Theme, x_axis: dict, shapes: Sequence[dict] = (),
                  bold: int | None = None, row: int = _ROW) -> dict:
-    ticks = [isolate(escape(shorten(label, ROW_COLUMNS))) for label in labels]
+    names = [shorten(label, ROW_COLUMNS) for label in labels]
+    ticks = [isolate(escape(name)) for name in names]
     if bold is not None and bold < len(ticks):
         ticks[bold] = f"<b>{ticks[bold]}</b>"
     return bare_layout(title="", theme=theme) | {
         "showlegend": True, "barmode": "overlay", "legend": LEGEND, "shapes": shapes,
-        "margin": {"l": 8, "r": 8, "t": 44, "b": 44, "pad": 4}, "height": 100 + row * max(2, len(labels)),
-        "xaxis": {"zeroline": False, "gridcolor": "rgba(128,128,128,0.18)", "fixedrange": True, "automargin": True,
-                  **x_axis},
-        "yaxis": {"tickmode": "array", "tickvals": np.arange(len(labels)), "ticktext": ticks, "automargin": True,
+        "margin": {"l": names_room(names), "r": 16, "t": 44, "b": 44, "pad": 4},
+        "height": 100 + row * max(2, len(labels)),
+        "xaxis": {"zeroline": False, "gridcolor": "rgba(128,128,128,0.18)", "fixedrange": True, **x_axis},
+        "yaxis": {"tickmode": "array", "tickvals": np.arange(len(labels)), "ticktext": ticks,
                   "range": [len(labels) - 0.5, -0.5], "showgrid": False, "zeroline": False, "fixedrange": True},
     }

@@ -33,9 +33,6 @@ POWERS_BELOW = 1e-3
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 #: Height of the colour bar with its ticks and name, in pixels.
 BAR = 60
-#: Of an axis in a figure with margins of its own: Plotly need not measure the labels, neither to make room for them,
-#: which draws the figure twice, nor to hide those that stick out. A third of the time of a small figure.
-PLAIN_AXIS = {"automargin": False, "ticklabeloverflow": "allow", "zeroline": False}
 
 
 def escape(text: str) -> str:
@@ -136,7 +133,7 @@ def token_axes(query_labels: Sequence[str], key_labels: Sequence[str], *, query:
         return {"tickmode": "array", "tickvals": np.arange(0, len(labels), step), "ticklabelstandoff": 4,
                 "ticktext": [isolate(escape(shorten(label))) for label in labels[::step]]}
 
-    plain = {**PLAIN_AXIS, "showgrid": False, "ticks": "", "constrain": "domain"}
+    plain = {"zeroline": False, "showgrid": False, "ticks": "", "constrain": "domain"}
     x = {**plain, "range": [-0.5, len(key_labels) - 0.5], "constraintoward": "left"}
     y = {**plain, "range": [len(query_labels) - 0.5, -0.5], "constraintoward": "bottom"}
     angle = -90 if _upright(key_labels) else 0
@@ -164,6 +161,11 @@ def token_margins(query_labels: Sequence[str], key_labels: Sequence[str], *, top
     """
     heads = HALF_WIDTH * _widest(key_labels) if _upright(key_labels) else 18
     return {"l": 36 + HALF_WIDTH * _widest(query_labels), "r": 12, "t": top + 34 + heads, "b": BAR, "pad": 0}
+
+
+def names_room(names: Sequence[str]) -> int:
+    """Pixels that names take left of their rows; Plotly's own measuring draws the figure twice."""
+    return 16 + HALF_WIDTH * max(map(columns_of, names), default=0)
 
 
 def _upright(key_labels: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from pages.figures import palette
 from pages.figures.evidence import GREY
-from pages.figures.frame import bare_layout, escape, isolate, level, upright, written
+from pages.figures.frame import bare_layout, escape, isolate, level, names_room, upright, written
 from pages.figures.whole import figure_of
 
 #: Height of a card's figure, in pixels.
@@ -37,8 +37,9 @@ def bars(values: Sequence[float], *, labels: Sequence[str], baseline: float | No
     layout = _layout(theme) | {
         "xaxis": {"range": [low - (room if low else 0), high + (room if high else 0)], "visible": False},
         "yaxis": {"tickmode": "array", "tickvals": place, "ticktext": [isolate(escape(label)) for label in labels],
-                  "range": [len(values) - 0.5, -0.5], "showgrid": False, "zeroline": False, "automargin": True},
+                  "range": [len(values) - 0.5, -0.5], "showgrid": False, "zeroline": False},
     }
+    layout["margin"] |= {"l": names_room(labels)}
     if baseline is not None:
         layout["annotations"] = [{"x": 1, "xref": "paper", "xanchor": "right", "y": at, "text": text,
                                   "showarrow": False} for at, text in enumerate(numbers)]
@@ -56,11 +57,12 @@ def bars(values: Sequence[float], *, labels: Sequence[str], baseline: float | No
 
 def line(x: np.ndarray, y: np.ndarray, *, limit: float, x_unit: str, y_unit: str, theme: palette.Theme) -> go.Figure:
     """A growing quantity with a line at `limit`."""
-    axis = {"showgrid": False, "zeroline": False, "automargin": True, "nticks": 5, "ticklabelstandoff": 4}
+    axis = {"showgrid": False, "zeroline": False, "nticks": 5, "ticklabelstandoff": 4}
     return figure_of([{
         "type": "scatter", "x": x, "y": y, "mode": "lines", "fill": "tozeroy",
         "line": {"width": 2, "color": palette.to_hex(palette.sequential(theme)[140:141])[0]},
     }], _layout(theme) | {
+        "margin": {"l": names_room([f"{max(y):.0f}{y_unit}"]), "r": 20, "t": 4, "b": 26, "pad": 0},
         "xaxis": {**axis, "ticksuffix": x_unit},
         "yaxis": {**axis, "ticksuffix": y_unit, "rangemode": "tozero"},
         "shapes": [level(limit, palette.ACCENT[theme], dash="dash", width=1.5)],

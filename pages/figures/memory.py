@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.figures import palette
-from pages.figures.frame import HALF_WIDTH, PLAIN_AXIS, axis_name, bare_layout, columns_of, escape, level, upright
+from pages.figures.frame import HALF_WIDTH, axis_name, bare_layout, escape, level, names_room, upright
 from pages.figures.whole import figure_of
 
 #: One colour for one thing, in every picture of this page; apart for readers who confuse red and green.
@@ -214,16 +214,15 @@ def variants(names: Sequence[str], values: np.ndarray, *, own: int, theme: palet
         own: index of the model's own.
     """
     place, colour = np.arange(len(names)), COLOURS["cache"][theme]
-    room = HALF_WIDTH * max(map(columns_of, names), default=0) + 16
     return figure_of({
         "type": "bar", "x": values.astype(float), "y": place, "orientation": "h",
         "text": [readable_bytes(value) for value in values], "textposition": "outside", "cliponaxis": False,
         "hoverinfo": "skip", "marker": {"color": [colour if index == own else _faint(colour) for index in place],
                                         "line": {"width": 1, "color": colour}},
     }, bare_layout(title="", theme=theme) | {
-        "margin": {"l": room, "r": 70, "t": 8, "b": 8}, "height": 24 + 38 * len(names),
+        "margin": {"l": names_room(names), "r": 70, "t": 8, "b": 8}, "height": 24 + 38 * len(names),
         "xaxis": {"visible": False, "range": [0, max(float(values.max(initial=0)), 1.0) * 1.08], "fixedrange": True},
-        "yaxis": {**PLAIN_AXIS, "range": [len(names) - 0.4, -0.6], "tickmode": "array", "tickvals": place,
+        "yaxis": {"zeroline": False, "range": [len(names) - 0.4, -0.6], "tickmode": "array", "tickvals": place,
                   "ticktext": [escape(name) for name in names], "ticklabelstandoff": 4, "showgrid": False,
                   "fixedrange": True},
     })
@@ -240,7 +239,7 @@ def _names(values: np.ndarray) -> list[str]:
 
 
 def _layout(*, x: str, most: float | None, theme: palette.Theme, room: float = 1.05) -> dict:
-    axis = {**PLAIN_AXIS, "gridcolor": _GRID[theme], "ticklabelstandoff": 4}
+    axis = {"zeroline": False, "gridcolor": _GRID[theme], "ticklabelstandoff": 4}
     y = {**axis, "rangemode": "tozero"}
     if most is not None:
         places, names = byte_ticks(most)

@@ -14,7 +14,6 @@ import plotly.graph_objects as go
 
 from pages.figures import palette
 from pages.figures.frame import (
-    PLAIN_AXIS,
     axis_name,
     bare_layout,
     colour_bar,
@@ -188,7 +187,7 @@ def _few_decades(series: Mapping[str, np.ndarray]) -> dict[str, object]:
 
 def _chart(x_name: str, y_name: str, theme: palette.Theme, *, x_axis: Mapping[str, object] | None = None,
            y_axis: Mapping[str, object] | None = None) -> dict[str, object]:
-    axis = {**PLAIN_AXIS, "gridcolor": "rgba(128,128,128,0.22)", "ticklabelstandoff": 4}
+    axis = {"zeroline": False, "gridcolor": "rgba(128,128,128,0.22)", "ticklabelstandoff": 4}
     return bare_layout(title="", theme=theme) | {
         "margin": {"l": 72, "r": 12, "t": 26, "b": 92}, "height": CHART, "showlegend": True,
         "legend": {"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0, "xanchor": "left"},

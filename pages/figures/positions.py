@@ -16,7 +16,6 @@ import plotly.graph_objects as go
 from pages.figures import palette, png
 from pages.figures.frame import (
     BAR,
-    PLAIN_AXIS,
     axis_name,
     bar_anchor,
     bare_layout,
@@ -78,10 +77,10 @@ def table(values: np.ndarray, *, texts: Mapping[str, str], row: int | None = Non
         shapes += outline(column - 0.5, column + 0.5, -0.5, n - 0.5, width=1, theme=theme)
     return figure_of(traces, bare_layout(title="", theme=theme) | {
         "margin": _TABLE_MARGIN, "height": HEIGHT + 40, "shapes": shapes,
-        "xaxis": {**PLAIN_AXIS, "range": [-0.5, d - 0.5], "showgrid": False, "side": "top", "constrain": "range",
+        "xaxis": {"zeroline": False, "range": [-0.5, d - 0.5], "showgrid": False, "side": "top", "constrain": "range",
                   "title": axis_name(texts["dimension"])},
         # An image asks for square pixels; a table is as wide as the page.
-        "yaxis": {**PLAIN_AXIS, "range": [n - 0.5, -0.5], "showgrid": False, "title": axis_name(texts["position"]),
+        "yaxis": {"zeroline": False, "range": [n - 0.5, -0.5], "showgrid": False, "title": axis_name(texts["position"]),
                   "scaleanchor": False},
     })
 
@@ -196,9 +195,9 @@ def grid(values: np.ndarray, *, texts: Mapping[str, str], theme: palette.Theme =
     colours = palette.to_hex(palette.sequential(theme)[np.round(255 * steps).astype(int)])
     layout = bare_layout(title="", theme=theme) | {
         "margin": _TABLE_MARGIN, "height": HEIGHT + 40,
-        "xaxis": {**PLAIN_AXIS, "side": "top", "showgrid": False, "title": axis_name(texts["key"]),
+        "xaxis": {"zeroline": False, "side": "top", "showgrid": False, "title": axis_name(texts["key"]),
                   "constrain": "domain", "constraintoward": "left"},
-        "yaxis": {**PLAIN_AXIS, "autorange": "reversed", "showgrid": False, "title": axis_name(texts["query"]),
+        "yaxis": {"zeroline": False, "autorange": "reversed", "showgrid": False, "title": axis_name(texts["query"]),
                   "scaleanchor": "x", "constrain": "domain", "constraintoward": "bottom"},
     }
     if np.isnan(values).any():
@@ -214,7 +213,7 @@ def grid(values: np.ndarray, *, texts: Mapping[str, str], theme: palette.Theme =
 
 
 def _plain_layout(x_name: str, y_name: str, theme: palette.Theme) -> dict:
-    axis = {**PLAIN_AXIS, "gridcolor": "rgba(128,128,128,0.22)", "ticklabelstandoff": 4}
+    axis = {"zeroline": False, "gridcolor": "rgba(128,128,128,0.22)", "ticklabelstandoff": 4}
     return bare_layout(title="", theme=theme) | {
         "margin": {"l": 72, "r": 12, "t": 26, "b": 48}, "height": HEIGHT,
         "legend": {"orientation": "h", "y": -0.34, "yanchor": "top", "x": 0, "xanchor": "left"},

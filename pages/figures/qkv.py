@@ -15,15 +15,14 @@ import plotly.graph_objects as go
 from pages.figures import palette
 from pages.figures.frame import (
     BAR,
-    HALF_WIDTH,
     axis_name,
     bare_layout,
     colour_bar,
-    columns_of,
     compact,
     escape,
     in_powers,
     isolate,
+    names_room,
     picture_height,
     shorten,
     tick_anchor,
@@ -64,20 +63,19 @@ def vector_rows(rows: Sequence[np.ndarray], *, labels: Sequence[str], texts: Map
     limit = _limit(cells)
     names = [""] * len(cells)
     for place, label in zip(places, labels, strict=True):
-        names[place] = isolate(escape(shorten(label, LABEL_COLUMNS)))
-    # Fixed, since Plotly's own measuring draws the figure twice.
-    widest = max(columns_of(shorten(label, LABEL_COLUMNS)) for label in labels)
-    margin = {"l": 16 + HALF_WIDTH * widest, "r": 12, "t": 44, "b": BAR, "pad": 0}
+        names[place] = shorten(label, LABEL_COLUMNS)
     return figure_of([{
         "type": "heatmap", "z": cells, "zmin": -limit, "zmax": limit,
         "colorscale": palette.plotly_difference_scale(theme), "hoverongaps": False, "ygap": 2,
         "colorbar": colour_bar(texts["value"]) | {"len": 160},
         "hovertemplate": f"%{{y}}<br>{escape(texts['dimension'])} %{{x}}: %{{z:+.4f}}<extra></extra>",
     }], bare_layout(title="", theme=theme) | {
-        "margin": margin, "height": ROW * len(cells) + 44 + BAR,
+        "margin": {"l": names_room(names), "r": 12, "t": 48, "b": BAR, "pad": 0},
+        "height": ROW * len(cells) + 48 + BAR,
         "xaxis": {"showgrid": False, "zeroline": False, "title": axis_name(texts["dimension"], standoff=4),
                   "side": "top"},
-        "yaxis": {"tickmode": "array", "tickvals": np.arange(len(cells)), "ticktext": names,
+        "yaxis": {"tickmode": "array", "tickvals": np.arange(len(cells)),
+                  "ticktext": [isolate(escape(name)) for name in names],
                   "range": [len(cells) - 0.5, -0.5], "showgrid": False, "zeroline": False, "fixedrange": True},
     })
 
@@ -96,7 +94,7 @@ def products(q: np.ndarray, k: np.ndarray, *, order: str, texts: Mapping[str, st
     values, place = values[ranked], np.arange(len(values))
     running = np.cumsum(values)
     low, high = palette.to_hex(palette.diverging(theme)[[48, 208]])
-    plain = {"showgrid": False, "zeroline": True, "zerolinecolor": "rgba(128,128,128,0.6)", "automargin": True}
+    plain = {"showgrid": False, "zeroline": True, "zerolinecolor": "rgba(128,128,128,0.6)"}
     return figure_of([
         {"type": "bar", "x": place, "y": values, "customdata": ranked,
          "marker": {"color": [high if v >= 0 else low for v in values]},
@@ -107,7 +105,7 @@ def products(q: np.ndarray, k: np.ndarray, *, order: str, texts: Mapping[str, st
         {"type": "scatter", "x": place[-1:], "y": running[-1:], "yaxis": "y2", "mode": "markers", "hoverinfo": "skip",
          "cliponaxis": False, "marker": {"color": palette.ACCENT[theme], "size": 9}},
     ], bare_layout(title="", theme=theme) | {
-        "margin": {"l": 8, "r": 64, "t": 16, "b": 40, "pad": 0}, "height": 360,
+        "margin": {"l": 72, "r": 64, "t": 16, "b": 40, "pad": 0}, "height": 360,
         # In the margin, where no line runs.
         "annotations": [{"x": 1, "xref": "paper", "y": running[-1], "yref": "y2", "xanchor": "left", "xshift": 4,
                          "text": written(running[-1], "+.3f"), "showarrow": False,
@@ -204,7 +202,8 @@ def bars(values: np.ndarray, *, labels: Sequence[str], name: str, selected: int 
                    "line": {"color": edges, "width": [3 if at == selected else 1 for at in range(len(values))]}},
         "hovertemplate": f"%{{y}}<br>{escape(name)} %{{x:.4g}}<extra></extra>",
     }], bare_layout(title="", theme=theme) | {
-        "margin": {"l": 8, "r": 8, "t": 8, "b": 36, "pad": 4}, "height": 60 + 25 * len(values),
+        "margin": {"l": names_room(_names(labels)), "r": 8, "t": 8, "b": 36, "pad": 4},
+        "height": 60 + 25 * len(values),
         "xaxis": {"title": axis_name(name, standoff=4), "showgrid": False, "showticklabels": False,
                   "range": [lowest - room * (lowest < 0), highest + room], "fixedrange": True,
                   "zerolinecolor": "rgba(128,128,128,0.6)"},
@@ -231,7 +230,8 @@ def bar_pairs(first: np.ndarray, second: np.ndarray, *, labels: Sequence[str], n
         "hovertemplate": f"%{{y}}<br>{escape(series)} %{{x:.4g}}<extra></extra>",
     } for at, (series, values) in enumerate(zip(names, (first, second), strict=True))],
         bare_layout(title="", theme=theme) | {
-            "margin": {"l": 8, "r": 8, "t": 36, "b": 36, "pad": 4}, "height": 90 + 44 * len(labels),
+            "margin": {"l": names_room(_names(labels)), "r": 8, "t": 36, "b": 36, "pad": 4},
+            "height": 90 + 44 * len(labels),
             "barmode": "group", "showlegend": True, "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
             "xaxis": {"title": axis_name(name, standoff=4), "showgrid": False, "showticklabels": False,
                       "range": [0, most * (1 + _room(texts[0] + texts[1]))], "fixedrange": True,
@@ -240,10 +240,14 @@ def bar_pairs(first: np.ndarray, second: np.ndarray, *, labels: Sequence[str], n
     })
 
 
+def _names(labels: Sequence[str]) -> list[str]:
+    return [shorten(label, 24) for label in labels]
+
+
 def _names_axis(labels: Sequence[str]) -> dict:
     """The axis of horizontal bars: a name each, the first on top."""
-    return {"tickmode": "array", "tickvals": np.arange(len(labels)), "automargin": True, "fixedrange": True,
-            "ticktext": [isolate(escape(shorten(label, 24))) for label in labels], "showgrid": False,
+    return {"tickmode": "array", "tickvals": np.arange(len(labels)), "fixedrange": True,
+            "ticktext": [isolate(escape(name)) for name in _names(labels)], "showgrid": False,
             "range": [len(labels) - 0.4, -0.6], "zeroline": False}
 
 
@@ -278,11 +282,11 @@ def sharing(n_heads: int, n_kv_heads: int, *, head: int, texts: Mapping[str, str
             "cliponaxis": False,
             "marker": {"size": 13, "color": [palette.ACCENT[theme] if i == own else colour for i in range(len(x))]}})
     return figure_of(traces, bare_layout(title="", theme=theme) | {
-        "margin": {"l": 8, "r": 8, "t": 8, "b": 8, "pad": 0}, "height": 170,
+        "margin": {"l": names_room([texts["keys"], texts["queries"]]), "r": 8, "t": 8, "b": 8, "pad": 0},
+        "height": 170,
         "xaxis": {"visible": False, "range": [-0.7, n_heads - 0.3], "fixedrange": True},
         "yaxis": {"tickmode": "array", "tickvals": [0, 1], "range": [-0.5, 1.5], "showgrid": False, "zeroline": False,
-                  "ticktext": [escape(texts["keys"]), escape(texts["queries"])], "automargin": True,
-                  "fixedrange": True},
+                  "ticktext": [escape(texts["keys"]), escape(texts["queries"])], "fixedrange": True},
     })
 
 

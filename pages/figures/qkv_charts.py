@@ -159,9 +159,8 @@ def pairs(first: np.ndarray, second: np.ndarray, *, labels: Sequence[str], names
 
 
 def _plain(theme: palette.Theme) -> dict:
-    return bare_layout(title="", theme=theme) | {"margin": {"l": 8, "r": 16, "t": 16, "b": 40, "pad": 0}}
+    return bare_layout(title="", theme=theme) | {"margin": {"l": 64, "r": 16, "t": 16, "b": 44, "pad": 0}}
 
 
 def _axis(name: str) -> dict:
-    return {"title": axis_name(name), "gridcolor": "rgba(128,128,128,0.2)", "zeroline": False,
-            "automargin": True}
+    return {"title": axis_name(name), "gridcolor": "rgba(128,128,128,0.2)", "zeroline": False}

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 
 from pages.figures import palette
 from pages.figures.beside import Panel
-from pages.figures.frame import PLAIN_AXIS, axis_name, bare_layout, escape, isolate, shorten
+from pages.figures.frame import axis_name, bare_layout, escape, isolate, shorten
 from pages.figures.whole import figure_of
 
 State = Literal["without", "with", "chosen"]
@@ -237,10 +237,10 @@ def grouped_bars(groups: Mapping[State, np.ndarray], *, names: Mapping[State, st
 
 def _layout(theme: palette.Theme, *, x: str, y: str, x_axis: dict | None = None, y_axis: dict | None = None) -> dict:
     """The layout in one piece: every later change of a figure costs as much as making it."""
-    axis = {**PLAIN_AXIS, "gridcolor": _RULE[theme], "fixedrange": True}
+    axis = {"zeroline": False, "gridcolor": _RULE[theme], "fixedrange": True}
     return bare_layout(title="", theme=theme) | {
         "height": HEIGHT, "bargap": 0.12,
-        "margin": {"l": 72 if y else 44, "r": 16, "t": 36, "b": 44 if x else 24, "pad": 4},
+        "margin": {"l": 72 if y else 44, "r": 16, "t": 36, "b": 48 if x or x_axis else 24, "pad": 4},
         "xaxis": {**axis, "showgrid": False, "title": axis_name(x, standoff=6), **(x_axis or {})},
         "yaxis": {**axis, "title": axis_name(y, standoff=12), **(y_axis or {})},
     }

@@ -12,7 +12,7 @@ from pages.figures.whole import LONGEST_LIST, figure_of
 
 TRACE = {"type": "scatter", "x": np.arange(3), "y": np.array([0.5, np.nan, 2], np.float32),
          "marker": {"color": np.array([1, 2, 3], np.uint8)}}
-LAYOUT = {"xaxis": {"tickvals": np.arange(3), "automargin": False}, "yaxis2": {"side": "right"}, "height": 200}
+LAYOUT = {"xaxis": {"tickvals": np.arange(3), "automargin": True}, "yaxis2": {"side": "right"}, "height": 200}
 
 
 def test_a_figure_has_its_numbers_as_lists_and_no_template():
@@ -25,7 +25,7 @@ def test_a_figure_has_its_numbers_as_lists_and_no_template():
 
 def test_what_every_figure_has_gives_way_to_its_own():
     layout = figure_of([TRACE], LAYOUT).layout
-    assert (layout.xaxis.automargin, layout.yaxis.automargin, layout.yaxis2.automargin) == (False, True, True)
+    assert (layout.xaxis.automargin, layout.yaxis.automargin, layout.yaxis2.automargin) == (True, False, False)
     assert layout.autotypenumbers == "strict" and layout.height == 200
     assert LAYOUT["yaxis2"] == {"side": "right"}, "what was handed in stays as it was"
 
