@@ -14,7 +14,7 @@ from engine import normalization
 from engine.norm_activations import Activations
 from engine.norm_sites import Site
 from pages.figures import normalization as figures
-from pages.figures.frame import written
+from pages.figures.frame import compact, written
 from pages.figures.positions import lines
 from pages.widgets import controls, drawn
 from pages.widgets.banners import escape
@@ -85,8 +85,8 @@ def show(batch: Activations, more: list[Drawn], facts: list[tuple[str, str]], sp
 def checked(batch: Activations, _: Translate) -> None:
     """Says how far the reference form is off the model's own module."""
     st.caption(_("The model's own module computes {form} with these γ, β and eps = {eps:g}: the reference form differs "
-                 "from its output by at most {error:.0e}.").format(form=METHODS[batch.site.form], eps=batch.eps,
-                                                                   error=batch.error))
+                 "from its output by at most {error}.").format(form=METHODS[batch.site.form], eps=batch.eps,
+                                                                   error=compact(batch.error)))
 
 
 def _rows(batch: Activations) -> tuple[np.ndarray, list[str]]:

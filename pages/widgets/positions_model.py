@@ -11,6 +11,7 @@ import streamlit as st
 from engine import LocalEngine, positions, positions_lab
 from engine.position_types import LinearBias, ModelPositions, PositionTable, RelativeBias, Rotation
 from pages.figures import positions as figures
+from pages.figures.frame import compact
 from pages.widgets import controls, drawn
 from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
@@ -76,7 +77,7 @@ def _name(source: PositionTable | Rotation | RelativeBias | LinearBias, _: Trans
 def _table(source: PositionTable, _: Translate) -> tuple[str, list[Drawn]]:
     n, d = source.values.shape
     at = controls.slider(_("Position i"), 0, n - 1, key="own_at", default=min(20, n - 1))
-    numbers = {"module": escape(source.module), "n": n, "d": d, "rows": source.rows, "error": f"{source.error:.1e}"}
+    numbers = {"module": escape(source.module), "n": n, "d": d, "rows": source.rows, "error": compact(source.error)}
     layouts = {"interleaved": _("sines and cosines alternating"), "concatenated": _("all sines, then all cosines"),
                "tensor2tensor": _("all sines, then all cosines, in steps of 1/(d/2 − 1)")}
     if source.layout in layouts:
@@ -108,7 +109,7 @@ def _rotation(source: Rotation, found: ModelPositions, _: Translate) -> tuple[st
                  "**{slow:,.0f}** positions a turn. Frequencies differ from the formula by {error}.").format(
         module=escape(source.module), pairs=len(waves), layout=layouts[source.layout], n=found.n_positions,
         slow=waves[-1], error=_("an unknown amount") if np.isnan(source.formula_error)
-        else f"{source.formula_error:.1e}")
+        else compact(source.formula_error))
     if parameters:
         given = ", ".join(f"{escape(str(key))} = {escape(str(value))}" for key, value in parameters.items())
         headline = joined(headline, _("Set up with {parameters}.").format(parameters=given))
@@ -159,7 +160,7 @@ def _linear(source: LinearBias, _: Translate) -> tuple[str, list[Drawn]]:
     headline = _("**{module}** is handed a penalty that grows with the distance: slopes from **{most:.4f}** to "
                  "{least:.4f}, off BLOOM's rule by {error}.").format(
         module=escape(source.module), most=source.slopes.max(), least=source.slopes.min(),
-        error=f"{source.error:.1e}")
+        error=compact(source.error))
     return headline, [Drawn("model-slopes", _("Slopes of all heads"), figures.lines(
         heads, {_("slope"): source.slopes}, x_name=_("head"), y_name=_("slope"), log_y=True, points=True,
         theme=theme()), {_("head"): heads, _("slope"): source.slopes})]

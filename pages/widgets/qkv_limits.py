@@ -12,6 +12,7 @@ import streamlit as st
 
 from engine import LocalEngine, Prompt, Trace, circuits, errors
 from pages.figures import qkv, qkv_charts
+from pages.figures.frame import compact
 from pages.widgets import drawn, positions_order
 from pages.widgets.banners import human_bytes
 from pages.widgets.drawn import Drawn
@@ -61,9 +62,9 @@ def _cost(at: Place, _: Translate) -> tuple[str, Drawn]:
     now, book = circuits.cost(n, **sizes), circuits.cost(BOOK, **sizes)
     crossing = now.n * now.projections / now.scores  # projections grow as n, scores as n²
     text = _("With {n} tokens this layer's {n_heads} heads hold **{cells:,}** scores. The count grows as n²: {book:,} "
-             "tokens would make {many:.1e}, {bytes} if they were kept. From {crossing:,.0f} tokens on, comparing words "
+             "tokens would make {many}, {bytes} if they were kept. From {crossing:,.0f} tokens on, comparing words "
              "costs more than all the projections.").format(
-        n=n, n_heads=walk.n_heads, cells=now.cells, book=BOOK, many=book.cells, bytes=human_bytes(book.bytes),
+        n=n, n_heads=walk.n_heads, cells=now.cells, book=BOOK, many=compact(book.cells), bytes=human_bytes(book.bytes),
         crossing=crossing)
     every = [circuits.cost(int(length), **sizes) for length in LENGTHS]
     series = {_("Q·Kᵀ and A·V: n²"): np.array([one.scores for one in every], float),
@@ -106,5 +107,5 @@ def _order(engine: LocalEngine, prompt: Prompt, _: Translate) -> str:
                  "switched off, its vectors still differ by {off:.2f} of the largest ({on:.2f} with positions): here "
                  "the mask tells the order, since a word sees only those before it.").format(**numbers)
     return _("q·k does not know where words stand. With the first and last word swapped, a word's vector changes by "
-             "up to {on:.2f} of the largest; with this model's positions switched off, by **{off:.0e}**, which is "
-             "rounding.").format(**numbers)
+             "up to {on:.2f} of the largest; with this model's positions switched off, by **{off}**, which is "
+             "rounding.").format(on=found.vector_residual_on, off=compact(found.vector_residual_off))

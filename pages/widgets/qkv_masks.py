@@ -11,6 +11,7 @@ import streamlit as st
 from engine import Head, LocalEngine, Prompt, Trace, circuits, knockouts
 from engine.knockouts import Effects, Padded
 from pages.figures import attention, qkv
+from pages.figures.frame import compact
 from pages.widgets import controls, drawn, qkv_choice, stream_view, texts
 from pages.widgets.banners import escape
 from pages.widgets.drawn import Drawn
@@ -33,7 +34,7 @@ def show(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> list[Dra
     kind = controls.choice(_("Mask"), names, key="mask")
     draw = {"causal": _causal, "padding": _padding, "cross": _cross}[kind]
     pictures = draw(engine, trace, at, _)
-    drawn.show_small(pictures, width=PICTURE_WIDTH)
+    drawn.showcompact(pictures, width=PICTURE_WIDTH)
     return pictures
 
 
@@ -59,7 +60,7 @@ def _causal(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> list[
     st.markdown(_("Another word in place of the last one, “**{word}**”: with the mask the rows before it change by "
                   "**{masked}**, nothing; without it by **{unmasked:.3f}** a row: the future leaks into the past. "
                   "Without the mask this head would put **{leaked:.0%}** of its weight on later words.").format(
-        word=word, masked=_small(float(masked.mean())), unmasked=float(unmasked.mean()), leaked=leaked))
+        word=word, masked=compact(float(masked.mean())), unmasked=float(unmasked.mean()), leaked=leaked))
     labels = list(at.view.queries[:changed])
     figure = qkv.bar_pairs(masked, unmasked, labels=labels, names=(_("with the mask"), _("without the mask")),
                            name=_("change of the row"), theme=at.theme)
@@ -76,17 +77,17 @@ def _padding(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> list
         st.markdown(_("An encoder–decoder's decoder does not read the text, so its padding is not among these keys. In "
                       "the output, {pads} tokens of padding change {hidden} with the mask and **{unhidden:.3f}** "
                       "without. Choose the encoder's or the cross stream to see the head.").format(
-            pads=found.n_pads, hidden=_small(hidden), unhidden=unhidden))
+            pads=found.n_pads, hidden=compact(hidden), unhidden=unhidden))
         return []
     if found.mass == 0:
         st.markdown(_("{pads} tokens of padding after the text change nothing, masked or not: the causal mask hides "
                       "what comes later anyway ({hidden} and {unhidden}).").format(
-            pads=found.n_pads, hidden=_small(hidden), unhidden=_small(unhidden)))
+            pads=found.n_pads, hidden=compact(hidden), unhidden=compact(unhidden)))
     else:
         st.markdown(_("{pads} tokens of padding after the text: hidden by the mask they change the output by "
                       "{hidden}, rounding. Unhidden they draw **{mass:.0%}** of this head's weight, and the output "
                       "changes by **{unhidden:.3f}**.").format(
-            pads=found.n_pads, hidden=_small(hidden), mass=found.mass, unhidden=unhidden))
+            pads=found.n_pads, hidden=compact(hidden), mass=found.mass, unhidden=unhidden))
     pads = tuple(_("padding") for _pad in range(found.n_pads))
     keys = at.view.keys + pads
     queries = at.view.queries + pads[:len(found.weights) - len(at.view.queries)]
@@ -153,10 +154,6 @@ def _heat(name: str, title: str, weights: np.ndarray, queries: tuple[str, ...], 
         texts={"query": _("query"), "key": _("key"), "weight": _("weight")})
     columns = {_("query"): queries} | {f"{i} {key}": weights[:, i] for i, key in enumerate(keys)}
     return Drawn(name, title, figure, columns)
-
-
-def _small(value: float) -> str:
-    return f"{value:.0e}" if value else "0"
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import streamlit as st
 
 from engine.walk_types import STEPS
+from pages.figures.frame import compact
 from pages.widgets import controls, drawn, qkv_choice, qkv_steps
 from pages.widgets.drawn import Drawn
 from pages.widgets.language import Translate
@@ -34,8 +35,8 @@ def show(at: Place, _: Translate) -> list[Drawn]:
             drawn.show([picture], per_row=1)
     error = at.walk.error(step)
     if error is not None:
-        st.caption(_("Held against the model's own tensors in this run: the largest difference is {error:.0e}.").format(
-            error=error))
+        st.caption(_("Held against the model's own tensors in this run: the largest difference is {error}.").format(
+            error=compact(error)))
     elif step == "dot":
         st.caption(_("The model never shows q·k by itself; the next steps, which follow from it, are held against its "
                      "own."))
