@@ -34,7 +34,7 @@ def show(engine: LocalEngine, trace: Trace, at: Place, _: Translate) -> list[Dra
     kind = controls.choice(_("Mask"), names, key="mask")
     draw = {"causal": _causal, "padding": _padding, "cross": _cross}[kind]
     pictures = draw(engine, trace, at, _)
-    drawn.showcompact(pictures, width=PICTURE_WIDTH)
+    drawn.show_small(pictures, width=PICTURE_WIDTH)
     return pictures
 
 
