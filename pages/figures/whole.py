@@ -30,27 +30,44 @@ class Figure(go.Figure):
     that came as bytes (as numpy's do), and every list unless the layout has a
     `datarevision`. So what is handed on has no template, lists for arrays,
     and a `datarevision`; the figure itself keeps its arrays.
+
+    Plotly reads and checks a figure's parts when they are first asked for: a
+    page only hands them on, and reading is half of what it computes.
     """
+
+    def __getattr__(self, name: str) -> object:
+        """Has Plotly read what `figure_of` was given, as soon as anything of it is asked for."""
+        unread = self.__dict__.pop("_unread", None)
+        if unread is None:
+            raise AttributeError(f"A figure has no {name!r}.")
+        super().__init__(**unread)
+        return getattr(self, name)
 
     def to_dict(self) -> dict:
         """What is handed on, as Plotly's JSON says it."""
-        layout = {name: part for name, part in self.layout.to_plotly_json().items() if name != "template"}
-        return {"data": [_listed(trace.to_plotly_json()) for trace in self.data], "layout": _listed(layout)}
+        unread = self.__dict__.get("_unread")
+        data = unread["data"] if unread else [trace.to_plotly_json() for trace in self.data]
+        layout = unread["layout"] if unread else self.layout.to_plotly_json()
+        return {"data": _listed(data), "layout": _listed({name: layout[name] for name in layout if name != "template"})}
 
 
 def figure_of(traces: Mapping | Iterable[Mapping], layout: Mapping) -> Figure:
     """The figure of `traces`, as Plotly takes them, on `layout`."""
     layout = LAYOUT | dict(layout)
     layout |= {name: AXIS | axis for name, axis in layout.items() if name[1:5] == "axis"}
-    return Figure(traces if isinstance(traces, Mapping) else [*traces], layout)
+    figure = Figure.__new__(Figure)
+    figure.__dict__["_unread"] = {"data": [traces] if isinstance(traces, Mapping) else [*traces], "layout": layout}
+    return figure
 
 
 def _listed(value: object) -> object:
     """`value` with lists in the place of its arrays, and bytes in the place of long ones."""
-    if isinstance(value, dict):
-        return {name: _listed(part) for name, part in value.items()}
+    if isinstance(value, Mapping):
+        return {name: _listed(part) for name, part in value.items() if part is not None}
     if isinstance(value, list | tuple):
         return [_listed(part) for part in value]
+    if isinstance(value, np.generic):
+        return value.item()
     if not isinstance(value, np.ndarray):
         return value
     if value.size <= LONGEST_LIST or value.dtype.kind not in "fiu":

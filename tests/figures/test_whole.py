@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from pages.figures.whole import LONGEST_LIST, figure_of
@@ -51,3 +53,24 @@ def test_the_figure_itself_keeps_its_arrays():
     figure = figure_of(TRACE, LAYOUT)
     figure.to_json()
     assert figure.data[0].y.dtype == np.float32 and figure.data[0].y.shape == (3,)
+
+
+def test_what_is_handed_on_is_the_same_before_and_after_plotly_has_read_it():
+    unread, read = figure_of(TRACE, LAYOUT), figure_of(TRACE, LAYOUT)
+    assert len(read.data) == 1 and read.layout.height == 200
+    assert json.loads(unread.to_json()) == json.loads(read.to_json())
+
+
+def test_a_figure_is_a_plotly_figure():
+    figure = figure_of(TRACE, LAYOUT)
+    figure.update_layout(height=300)
+    figure.add_trace(TRACE)
+    assert isinstance(figure, go.Figure) and figure.layout.height == 300 and len(figure.data) == 2
+    assert copy.deepcopy(figure).to_json() == figure.to_json()
+    assert not hasattr(figure, "nothing")
+
+
+@pytest.mark.parametrize("bad", [({"type": "scatter", "colour": "red"}, {}), ({"type": "scatter"}, {"hight": 3})])
+def test_plotly_refuses_what_it_does_not_know_on_reading(bad):
+    with pytest.raises(ValueError, match="Invalid property"):
+        assert figure_of(*bad).data
