@@ -56,7 +56,7 @@ def _html(figures: Mapping[str, go.Figure], facts: Sequence[tuple[str, str]], la
 
 
 def _titled(figure: go.Figure, title: str, theme: palette.Theme) -> go.Figure:
-    titled = Figure(figure)
+    titled = Figure(figure.to_dict())
     margin = titled.layout.margin
     titled.update_layout(title={"text": escape(title), "x": 0, "xanchor": "left", "font": {"size": 15}}, width=900,
                          paper_bgcolor=palette.BACKGROUND[theme], height=(titled.layout.height or 400) + 44,

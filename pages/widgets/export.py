@@ -46,7 +46,7 @@ def offer(engine: LocalEngine, trace: Trace, shown: Shown, *, language: Language
 
 
 def _draw(figure: go.Figure, name: str, theme: str, _: Translate) -> None:
-    figure = Figure(figure)
+    figure = Figure(figure.to_dict())
     figure.update_layout(width=900, paper_bgcolor=palette.BACKGROUND[theme])
     for content in drawing.draw([figure], _):
         for kind, mime in drawing.MEDIA.items():
