@@ -169,7 +169,7 @@ def head_grids(values: Sequence[np.ndarray], *, titles: Sequence[str], texts: Ma
     """
     n_layers, n_heads = values[0].shape
     layer, head = escape(texts["layer"]), escape(texts["head"])
-    plain = {"showgrid": False, "zeroline": False, "fixedrange": True, "ticks": "", "automargin": True, "tick0": 0}
+    plain = {"showgrid": False, "zeroline": False, "fixedrange": True, "ticks": "", "tick0": 0}
     across = {**plain, "title": axis_name(texts["head"], standoff=4), "dtick": max(1, n_heads // 8)}
     down = {**plain, "range": [n_layers - 0.5, -0.5], "dtick": max(1, n_layers // 12)}
     width = (1 - GRID_GAP * (len(values) - 1)) / len(values)

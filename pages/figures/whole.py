@@ -13,7 +13,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 #: Of every axis, where the figure says nothing else. Plotly need not measure the labels, neither to make room for them,
-#: which draws the figure twice, nor to hide those that stick out: a third of the time of a small figure.
+#: which draws the figure twice, nor to hide those that stick out: a third of the time of a small figure. Where labels
+#: may stand aslant, for want of width, only `automargin` knows their height.
 AXIS = {"automargin": False, "ticklabeloverflow": "allow"}
 #: Of every layout. `strict`: a token such as "12" is no number. `datarevision`, `template`: see `Figure`.
 LAYOUT = {"autotypenumbers": "strict", "datarevision": 0, "template": "none", "xaxis": {}, "yaxis": {}}
