@@ -14,7 +14,7 @@ import hashlib
 import itertools
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from .english import ing, past, third
@@ -248,7 +248,7 @@ def opened(example: Example) -> Example | None:
     chinese = example.pair.chinese
     before, opening = random.Random(chinese).choice(OPENERS)
     pair = Pair(before + chinese, _sentence(f"{opening} {example.statement}"))
-    return replace(example, pair=pair, line=OPENED + example.line, statement="")
+    return Example(pair, example.word, example.sense, example.accept, OPENED + example.line)
 
 
 def _generate() -> Iterator[Example]:
@@ -279,9 +279,9 @@ def _sentence(english: str) -> str:
     return text.replace(" a American", " an American")
 
 
-def held_out(example: Example, *, seed: int = 7) -> bool:
-    """Whether a sentence belongs to the held-out combinations; a hash of its text, so no order matters."""
-    digest = hashlib.sha256(f"{seed}\t{chinese_key(example.pair.chinese)}".encode()).digest()
+def held_out(key: str, *, seed: int = 7) -> bool:
+    """Whether a sentence of this `chinese_key` is one of the held-out combinations; a hash, so no order matters."""
+    digest = hashlib.sha256(f"{seed}\t{key}".encode()).digest()
     return int.from_bytes(digest[:4], "big") % 100 < HELD_OUT_PERCENT
 
 
@@ -301,7 +301,7 @@ def template_split(*, per_sense: int = PER_SENSE, seed: int = 7) -> tuple[tuple[
         if key not in seen:
             seen.add(key)
             lines.setdefault((example.word, example.sense), set()).add(example.line)
-            pools.setdefault(example.line, ({}, {}))[held_out(example, seed=seed)][key] = example
+            pools.setdefault(example.line, ({}, {}))[held_out(key, seed=seed)][key] = example
     train: list[Example] = []
     test: list[Example] = []
     for line, parts in sorted(pools.items()):
