@@ -13,10 +13,10 @@ and stay for the life of the process: install it in a process of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "second"
@@ -71,7 +71,7 @@ def _run(operation, *args, **kwargs):
     name = operation.overloadpacket.__name__
     if name == "_fused_sdp_choice":
         return MATH
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    tensors = [*_tensors(args), *_tensors([*kwargs.values()])]
     apart = [tensor for tensor in tensors if isinstance(tensor, Apart)]
     asked = kwargs.get("device")
     to_second = bool(apart) if asked is None else torch.device(asked).type == NAME
@@ -85,20 +85,48 @@ def _run(operation, *args, **kwargs):
     if apart and strangers and not may_mix:
         raise RuntimeError(f"Expected all tensors to be on the same device, {NAME}:0: {operation} got {strangers} of "
                            "the CPU")
-    near_args, near_kwargs = tree_map_only(Apart, lambda tensor: tensor.near, (args, kwargs))
+    near_args = _changed(_near, args)
     if name == "histc":  # whole numbers are counted on CUDA alone
         near_args = (near_args[0].double(), *near_args[1:])
-    result = operation(*near_args, **near_kwargs)
+    result = operation(*near_args, **{name: _changed(_near, value) for name, value in kwargs.items()})
     known = {id(getattr(tensor, "near", tensor)): tensor for tensor in tensors}  # changed in place: the same tensor
     grown = [tensor for tensor in apart if tensor.shape != tensor.near.shape]
     if grown:  # a wrapper cannot grow; what makes an empty tensor grow is listed in WHOLE
         raise NotImplementedError(f"{operation} changed the size of a tensor of {NAME}:0")
-    return tree_map_only(
-        torch.Tensor, lambda tensor: known.get(id(tensor), Apart(tensor) if to_second else tensor), result)
+
+    def placed(tensor: torch.Tensor) -> torch.Tensor:
+        own = known.get(id(tensor))
+        return own if own is not None else Apart(tensor) if to_second else tensor
+
+    return _changed(placed, result)
+
+
+def _tensors(values: tuple | list) -> Iterator[torch.Tensor]:
+    """Those among an operation's arguments, which are single values and lists of them."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _tensors(value)
+
+
+def _changed(change: Callable[[torch.Tensor], torch.Tensor], value: object) -> object:
+    """`value` with each of its tensors changed. By hand: torch's `_pytree` takes longer than what is computed."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, tuple | list):
+        return type(value)([_changed(change, part) for part in value])
+    return value
+
+
+def _near(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.near if isinstance(tensor, Apart) else tensor
 
 
 def install() -> None:
-    """Let torch know the second device, for the life of this process."""
+    """Let torch know the second device, for the life of this process; once is enough."""
+    if _libraries:
+        return
     _setup_privateuseone_for_python_backend(NAME)
     everything, whole = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
     everything.fallback(_run, "PrivateUse1")

@@ -18,6 +18,7 @@ import torch
 import transformers
 
 from engine import Head, LocalEngine, Prompt, budget, errors, loading
+from engine.evidence import reference as evidence_reference
 from engine.limits import DEFAULT
 from tests.engine import oracle, tiny
 from tests.engine.operations import OPERATIONS
@@ -51,6 +52,8 @@ def own_references(tmp_path_factory):
     """Reference patterns measured here and now: the user's own may be an earlier run's, of another device."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ATTENTION_CACHE", str(tmp_path_factory.mktemp("references")))
+        if DEVICE.startswith(second_device.NAME):  # slow, every operation being a call of Python
+            patch.setattr(evidence_reference, "REFERENCE_RUNS", 200)
         yield
 
 
