@@ -24,7 +24,7 @@ DOMAIN = "microscope"
 LOCALES = Path(__file__).resolve().parents[2] / "assets" / "locales"
 PARAMETER = "lang"
 WIDGET = "language"
-_FIRST = "language_at_first"
+_LAST = "language_last"
 
 
 @dataclass(frozen=True)
@@ -62,19 +62,21 @@ def choose() -> Language:
     navigation.run_app_first()
     address = st.query_params.get(PARAMETER)
     state = st.session_state
-    # Read from the address once: on a rerun it may still be the one from before a switch.
-    if _FIRST not in state:
-        state[_FIRST] = (by_code(address) or preferred(st.context.locale)).code
+    # Read from the address once: on a rerun it may still be the one from before a switch. Kept beside the control,
+    # which `st.switch_page` sets back to its default.
+    if _LAST not in state:
+        state[_LAST] = (by_code(address) or preferred(st.context.locale)).code
     with st.container(key="language-bar", horizontal=True, horizontal_alignment="right"):
         code = st.segmented_control(
             "中文 / English",
             [language.code for language in LANGUAGES],
-            default=state[_FIRST],
+            default=state[_LAST],
             format_func=lambda code: by_code(code).name,
             key=WIDGET,
             required=True,
             label_visibility="collapsed",
         )
+    state[_LAST] = code
     if address != code:
         st.query_params[PARAMETER] = code
     return by_code(code)
@@ -83,8 +85,7 @@ def choose() -> Language:
 def chosen() -> Language:
     """The language that `choose` returned in this run; for pages, which run after it."""
     navigation.run_app_first()
-    state = st.session_state
-    return by_code(state.get(WIDGET)) or by_code(state.get(_FIRST)) or ENGLISH
+    return by_code(st.session_state.get(_LAST)) or ENGLISH
 
 
 @cache
