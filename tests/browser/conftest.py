@@ -253,23 +253,6 @@ def profile(chromium, app, tmp_path_factory):
 
 
 @pytest.fixture
-def profile_in(chromium):
-    """The function that opens a profile of another language: `profile_in("zh-CN")`."""
-    kind, start = chromium
-    browsers = []
-
-    def open_profile(locale: str):
-        browsers.append(kind.launch(**start))
-        opened = browsers[-1].new_context(**options(locale))
-        prepare(opened)
-        return opened
-
-    yield open_profile
-    for browser in browsers:
-        browser.close()
-
-
-@pytest.fixture
 def context(profile):
     """The profile as new but for its caches: no page, no cookie, nothing stored; a request to another host fails."""
     foreign: list[str] = []
