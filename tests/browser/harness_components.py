@@ -1,6 +1,7 @@
 """A page with nothing but the canvas components and the figures, on planted arrays, for the browser tests.
 
-Query parameters: `case` is small, hostile, large or cross.
+The query parameter `case` says with what it opens: small, hostile, large or cross. Two controls change the case and the
+order of the grid's heads.
 """
 
 import sys
@@ -17,7 +18,6 @@ from pages.widgets.head_lines import head_lines
 from pages.widgets.token_link import token_link
 
 st.set_page_config(layout="wide")
-case = st.query_params.get("case", "small")
 CASES = {
     "small": (3, 4, ["我", "喜欢", "吃", "苹果", "</s>"], None),
     "hostile": (2, 2, ["<img src=x onerror=window.__pwned=1>", "</s>", "<b>bold</b>", "&lt;", "%{z}", "ש" * 4,
@@ -25,6 +25,9 @@ CASES = {
     "large": (12, 12, [f"词{i}" for i in range(64)], None),
     "cross": (3, 4, ["I", "like", "to", "eat", "apples", "</s>"], ["我", "喜欢", "吃", "苹果", "</s>"]),
 }
+st.session_state.setdefault("case", st.query_params.get("case", "small"))
+case = st.radio("case", list(CASES), key="case", horizontal=True, on_change=st.session_state.update,
+                kwargs={"head": (0, 0), "row": 1})
 n_layers, n_heads, queries, keys = CASES[case]
 keys = keys or queries
 q_len, k_len = len(queries), len(keys)
@@ -44,8 +47,8 @@ labels = np.array([["前一词" if head % 2 else "汇点" for head in range(n_he
 captions = np.array([[f"L{layer} H{head} · {np.nanmax(patterns[layer, head]):.2f}" for head in range(n_heads)]
                      for layer in range(n_layers)])
 natural = [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
-arrangement = st.query_params.get("order", "natural")
-order = {"natural": natural, "sorted": natural[::-1], "empty": []}[arrangement]
+orders = {"natural": natural, "sorted": natural[::-1], "empty": []}
+order = orders[st.radio("order", list(orders), horizontal=True, key="order")]
 
 st.session_state.setdefault("head", (0, 0))
 st.session_state.setdefault("row", 1)
