@@ -39,8 +39,25 @@ def shows(page, text: str) -> None:
     page.get_by_text(text).first.wait_for()
 
 
-def test_seven_steps_by_buttons_and_arrow_keys_with_one_pair(page, app_url, settled, found):
-    visit(page, app_url, settled)
+def the_address_reopens_the_step_in_either_language(page, found) -> None:
+    shows(page, f"{found.query.after.shape[1]} 个乘积加起来是 {signed(found.products[3, 2], 3)}")
+    assert page.get_by_role("radio", name="乘积从大到小").is_checked()
+    page.get_by_role("radio", name="English", exact=True).click()
+    shows(page, f"{found.query.after.shape[1]} products add up to {signed(found.products[3, 2], 3)}")
+
+
+def export_holds_the_steps_numbers(page, found) -> None:
+    page.get_by_role("button", name="Export").click()
+    with page.expect_download() as caught:
+        page.get_by_role("button", name="as CSV").first.click()
+    rows = list(csv.DictReader(io.StringIO(caught.value.path().read_text(encoding="utf-8-sig"))))
+    assert len(rows) == found.query.after.shape[1]
+    total = sum(float(row["qᵢkᵢ"]) for row in rows)
+    assert total == pytest.approx(float(found.products[3, 2]), abs=1e-3)
+    page.keyboard.press("Escape")  # closes the menu
+
+
+def seven_steps_by_buttons_and_arrow_keys_with_one_pair(page, settled, found) -> None:
     shows(page, f"enters the model as {found.d_model} numbers")
     page.get_by_role("button", name="Forward").click()
     shows(page, f"asks with q (length {np.linalg.norm(found.query.after[3]):.2f})")
@@ -67,8 +84,7 @@ def test_seven_steps_by_buttons_and_arrow_keys_with_one_pair(page, app_url, sett
     page.wait_for_function("location.search.includes('step=mix') && location.search.includes('column=2')")
 
 
-def test_a_click_on_a_cell_chooses_the_pair(page, app_url, settled, found):
-    visit(page, app_url, settled, step="softmax")
+def a_click_on_a_cell_chooses_the_pair(page, settled, found) -> None:
     shows(page, f"吃 gets {found.weights[3, 2]:.3f}")
     box = page.locator(".st-key-picture-weights .js-plotly-plot .heatmaplayer image").first
     box.scroll_into_view_if_needed()
@@ -76,6 +92,36 @@ def test_a_click_on_a_cell_chooses_the_pair(page, app_url, settled, found):
     page.mouse.click(size["x"] + size["width"] * 0.1, size["y"] + size["height"] * 0.3)  # row 1, column 0 of five
     shows(page, f"我 gets {found.weights[1, 0]:.3f}")
     page.wait_for_function("location.search.includes('row=1') && location.search.includes('column=0')")
+
+
+def markup_in_the_text_stays_text(page) -> None:
+    text = "我</s>喜欢<b>吃</b>"
+    page.get_by_label("Sentence").fill(text)
+    page.get_by_role("button", name="Look inside").click()
+    page.wait_for_function("text => new URLSearchParams(location.search).get('text') === text", arg=text)
+    shows(page, "supplies")
+    page.locator(".st-key-pair").wait_for()
+    assert page.locator(".st-key-pair b, .st-key-pair script").count() == 0
+
+
+def test_a_link_to_one_step_and_from_there_through_all_seven(page, app_url, settled, found):
+    visit(page, app_url, settled, lang="zh", step="dot", neurons="size")
+    the_address_reopens_the_step_in_either_language(page, found)
+    settled(page)
+    export_holds_the_steps_numbers(page, found)
+    page.get_by_role("button", name="Back").click()
+    shows(page, "asks with q")
+    settled(page)
+    page.keyboard.press("ArrowLeft")
+    seven_steps_by_buttons_and_arrow_keys_with_one_pair(page, settled, found)
+    settled(page)
+    page.keyboard.press("ArrowLeft")
+    a_click_on_a_cell_chooses_the_pair(page, settled, found)
+    settled(page)
+    page.keyboard.press("ArrowRight")
+    shows(page, "supplies")
+    settled(page)
+    markup_in_the_text_stays_text(page)
 
 
 def test_every_part_leads_with_its_number(page, app_url, settled, engine, found):
@@ -112,29 +158,3 @@ def test_every_part_leads_with_its_number(page, app_url, settled, engine, found)
     settled(page)
     page.get_by_role("radio", name="cross", exact=True).click()
     shows(page, "Cross-attention masks nothing")
-
-
-def test_the_address_reopens_the_step_in_either_language(page, app_url, settled, found):
-    visit(page, app_url, settled, lang="zh", step="dot", neurons="size")
-    shows(page, f"{found.query.after.shape[1]} 个乘积加起来是 {signed(found.products[3, 2], 3)}")
-    assert page.get_by_role("radio", name="乘积从大到小").is_checked()
-    page.get_by_role("radio", name="English", exact=True).click()
-    shows(page, f"{found.query.after.shape[1]} products add up to {signed(found.products[3, 2], 3)}")
-
-
-def test_export_holds_the_steps_numbers(page, app_url, settled, found):
-    visit(page, app_url, settled, step="dot")
-    shows(page, "products add up to")
-    page.get_by_role("button", name="Export").click()
-    with page.expect_download() as caught:
-        page.get_by_role("button", name="as CSV").first.click()
-    rows = list(csv.DictReader(io.StringIO(caught.value.path().read_text(encoding="utf-8-sig"))))
-    assert len(rows) == found.query.after.shape[1]
-    total = sum(float(row["qᵢkᵢ"]) for row in rows)
-    assert total == pytest.approx(float(found.products[3, 2]), abs=1e-3)
-
-
-def test_markup_in_the_text_stays_text(page, app_url, settled):
-    visit(page, app_url, settled, text="我</s>喜欢<b>吃</b>", step="mix")
-    shows(page, "supplies")
-    assert page.locator(".st-key-pair b, .st-key-pair script").count() == 0
