@@ -59,9 +59,21 @@ def in_address(page, **values: str) -> None:
                                arg=[name, value])
 
 
-def test_two_clicks_ask_and_the_answer_is_the_engines(page, app_url, settled, engine):
+def download(page, name: str):
+    with page.expect_download() as started:
+        page.get_by_role("button", name=name).click()
+    return started.value
+
+
+def test_two_clicks_ask_other_words_are_tried_and_the_keyboard_asks_of_the_output(page, app_url, settled, engine):
     visit(page, app_url, settled, text=SENTENCE)
     page.get_by_text("Click two words").wait_for()
+    two_clicks_ask_and_the_answer_is_the_engines(page, engine)
+    a_word_is_swapped_for_another(page, engine)
+    the_keyboard_asks_too_and_the_output_may_look(page, engine)
+
+
+def two_clicks_ask_and_the_answer_is_the_engines(page, engine) -> None:
     word(page, "苹果").click()
     page.get_by_text("Now click B").wait_for()
     word(page, "吃").click()
@@ -76,38 +88,7 @@ def test_two_clicks_ask_and_the_answer_is_the_engines(page, app_url, settled, en
     assert start_x > end_x and start_y == end_y, "from 苹果, on the right, to 吃"
 
 
-def test_the_keyboard_asks_too_and_the_output_may_look(page, app_url, settled, engine):
-    visit(page, app_url, settled, text=SENTENCE)
-    output = page.get_by_role("toolbar", name="Output")
-    output.get_by_role("button").first.focus()
-    for key in ["ArrowRight"] * 4 + ["Enter"]:
-        page.keyboard.press(key)
-    assert word(page, "I", "Output").is_disabled(), "B is a word of the sentence"
-    word(page, "我").focus()
-    for key in ["End", "Enter"]:
-        page.keyboard.press(key)
-    trace = engine.trace(Prompt("zh-en", SENTENCE))
-    asked = trace.tokens("cross").query_words[4].text
-    in_address(page, query=asked, key="苹果", query_in="output")
-    verdict(page, engine.evidence(Prompt("zh-en", SENTENCE), asked, "苹果", query_in="output"))
-
-
-def test_permalink_round_trip_in_the_other_language(page, app_url, settled, engine):
-    visit(page, app_url, settled, text="我买了苹果的股票", query="苹果", key="股票", contrast="apple", lang="zh")
-    evidence = engine.evidence(Prompt("zh-en", "我买了苹果的股票"), "苹果", "股票", contrast="apple")
-    box = page.locator(".st-key-verdict")
-    box.get_by_text(evidence_texts.name(evidence, CHINESE)[0], exact=True).wait_for()
-    box.get_by_text(signed(evidence.margin_delta), exact=True).first.wait_for()
-    in_address(page, contrast="apple")
-    again = page.context.new_page()
-    again.goto(page.url.replace("lang=zh", "lang=en"))
-    settled(again)
-    verdict(again, evidence)
-
-
-def test_a_word_is_swapped_for_another(page, app_url, settled, engine):
-    visit(page, app_url, settled, text=SENTENCE, query="苹果", key="吃")
-    verdict(page, engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "吃"))
+def a_word_is_swapped_for_another(page, engine) -> None:
     field = page.get_by_role("textbox", name="Put in B's place")
     field.fill("用，卖")
     field.press("Enter")
@@ -127,37 +108,80 @@ def test_a_word_is_swapped_for_another(page, app_url, settled, engine):
     verdict(page, engine.evidence(Prompt("zh-en", SENTENCE), "吃", "苹果"))
 
 
-def test_an_absent_word_is_told_and_the_page_goes_on(page, app_url, settled, engine):
-    visit(page, app_url, settled, text=SENTENCE, query="苹果", key="香蕉")
-    alert = page.get_by_test_id("stAlert").filter(has_text="香蕉")
-    alert.wait_for()
-    assert "What to do" in alert.inner_text() and "Traceback" not in page.content()
-    word(page, "苹果").click()
-    word(page, "吃").click()
-    verdict(page, engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "吃"))
+def the_keyboard_asks_too_and_the_output_may_look(page, engine) -> None:
+    output = page.get_by_role("toolbar", name="Output")
+    output.get_by_role("button").first.focus()
+    for key in ["ArrowRight"] * 4 + ["Enter"]:
+        page.keyboard.press(key)
+    assert word(page, "I", "Output").is_disabled(), "B is a word of the sentence"
+    word(page, "我").focus()
+    for key in ["End", "Enter"]:
+        page.keyboard.press(key)
+    trace = engine.trace(Prompt("zh-en", SENTENCE))
+    asked = trace.tokens("cross").query_words[4].text
+    in_address(page, query=asked, key="苹果", query_in="output")
+    verdict(page, engine.evidence(Prompt("zh-en", SENTENCE), asked, "苹果", query_in="output"))
 
 
-def test_the_report_and_the_numbers_are_downloaded(page, app_url, settled, engine, tmp_path):
+def test_a_permalink_in_the_other_language_and_when_the_model_learnt_it(page, app_url, settled, engine):
+    visit(page, app_url, settled, text="我买了苹果的股票", query="苹果", key="股票", contrast="apple", lang="zh")
+    evidence = engine.evidence(Prompt("zh-en", "我买了苹果的股票"), "苹果", "股票", contrast="apple")
+    box = page.locator(".st-key-verdict")
+    box.get_by_text(evidence_texts.name(evidence, CHINESE)[0], exact=True).wait_for()
+    box.get_by_text(signed(evidence.margin_delta), exact=True).first.wait_for()
+    in_address(page, contrast="apple")
+    again = page.context.new_page()
+    again.goto(page.url.replace("lang=zh", "lang=en"))
+    settled(again)
+    verdict(again, evidence)
+    the_snapshots_say_when_it_was_learnt(again, engine.emergence, evidence)
+
+
+def the_snapshots_say_when_it_was_learnt(page, emergence, evidence) -> None:
+    page.get_by_text("Ask the snapshots of its training").click()
+    found = emergence(evidence)
+    page.get_by_text(evidence_emergence.headline(found, ENGLISH).replace("**", "")[:60]).wait_for(timeout=60_000)
+    in_address(page, snapshots="True")
+    rows = page.get_by_role("table").last.get_by_role("row")
+    assert rows.count() == len(found.moments) + 1
+    for row, moment in zip(rows.all()[1:], found.moments, strict=True):
+        cells = row.get_by_role("cell").all_inner_texts()
+        assert cells[0] == f"{moment.step:,}" and cells[3:] == [
+            signed(moment.value), signed(moment.hide), signed(moment.cut)]
+    page.get_by_role("button", name="Export").click()
+    table = list(csv.DictReader(io.StringIO(
+        download(page, "Every snapshot as CSV").path().read_text(encoding="utf-8-sig"))))
+    for row, moment in zip(table, found.moments, strict=True):
+        assert float(row["hide"]) == pytest.approx(moment.hide, abs=2e-4)
+        assert float(row["mass_L2_H0"]) == pytest.approx(moment.attention[2, 0], abs=1e-5)
+
+
+def test_two_sentences_are_downloaded_and_a_ready_question_is_one_click(page, app_url, settled, engine, tmp_path):
     visit(page, app_url, settled, text=SENTENCE, query="苹果", key="吃", compare="sentence", second="我喜欢用苹果")
     first = engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "吃")
     second = engine.evidence(Prompt("zh-en", "我喜欢用苹果"), "苹果", "用")
     verdict(page, first, key="verdict-first")
     verdict(page, second, key="verdict-second")
+    the_numbers_are_downloaded(page, first, second)
+    the_report_opens_offline(page, first, second, tmp_path / "report.html")
+    page.get_by_role("button", name="Does 苹果 need 我").or_(
+        page.get_by_role("radio", name="Does 苹果 need 我")).first.click()
+    in_address(page, query="苹果", key="我")
+    verdict(page, engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "我"))
+    page.get_by_text("A control").wait_for()
 
-    def download(name: str):
-        with page.expect_download() as started:
-            page.get_by_role("button", name=name).click()
-        return started.value
 
-    given = json.loads(download("Every number as JSON").path().read_text(encoding="utf-8"))
+def the_numbers_are_downloaded(page, first, second) -> None:
+    given = json.loads(download(page, "Every number as JSON").path().read_text(encoding="utf-8"))
     for name, evidence in (("evidence", first), ("compared_with", second)):
         assert given[name]["verdict"] == evidence.verdict
         np.testing.assert_allclose(given[name]["attention"], evidence.attention, atol=1e-6)
         np.testing.assert_allclose(given[name]["delta_logprob"], evidence.delta_logprob, atol=1e-5)
         np.testing.assert_allclose(given[name]["delta_by_head"], evidence.delta_by_head, atol=1e-5)
 
-    report = tmp_path / "report.html"
-    download("Report as HTML").save_as(report)
+
+def the_report_opens_offline(page, first, second, report) -> None:
+    download(page, "Report as HTML").save_as(report)
     offline = page.context.new_page()
     requests: list[str] = []
     offline.on("request", lambda request: requests.append(request.url))
@@ -166,45 +190,41 @@ def test_the_report_and_the_numbers_are_downloaded(page, app_url, settled, engin
     assert all(url.startswith(("file:", "data:", "blob:")) for url in requests)
     text = offline.inner_text("body")
     assert signed(first.delta_logprob) in text and signed(second.hide_delta) in text and "我喜欢用苹果" in text
+    offline.close()
 
 
-def test_a_ready_question_is_one_click(page, app_url, settled, engine):
-    visit(page, app_url, settled)
-    page.get_by_role("button", name="Does 苹果 need 我").or_(
-        page.get_by_role("radio", name="Does 苹果 need 我")).first.click()
-    in_address(page, query="苹果", key="我")
-    verdict(page, engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "我"))
-    page.get_by_text("A control").wait_for()
-
-
-def choose_model(page, settled, name: str) -> None:
-    """Asks for another model beside the question, and picks it from the list as a person would."""
+def test_an_absent_word_is_told_and_other_models_stand_beside_the_first(page, app, app_url, settled, engine):
+    tiny.save("marian", app.models / "evidence-marian")
+    save_twin(app.models / "evidence-twin")
+    visit(page, app_url, settled, text=SENTENCE, query="苹果", key="香蕉")
+    alert = page.get_by_test_id("stAlert").filter(has_text="香蕉")
+    alert.wait_for()
+    assert "What to do" in alert.inner_text() and "Traceback" not in page.content()
+    word(page, "苹果").click()
+    word(page, "吃").click()
+    first = engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "吃")
+    verdict(page, first)
+    others = LocalEngine(folder=app.models, device="cpu")
     page.get_by_text("Beside another model", exact=True).click()
     settled(page)
+    another_shape_stands_beside_the_first(page, first, beside(page, others, first, "evidence-marian"))
+    models_of_one_shape_are_subtracted_head_by_head(page, first, beside(page, others, first, "evidence-twin"))
+
+
+def beside(page, engine, first, name: str):
+    """Chooses the model `name` from the list as a person would; returns its evidence once both verdicts are shown."""
     field = page.get_by_role("combobox", name="Second model")
     field.click()
     field.fill(name)
     page.get_by_role("option", name=name).first.click()
     in_address(page, compare="model", second_model=name)
-
-
-def beside(page, app, app_url, settled, engine, name: str) -> tuple:
-    """Asks zh-en, then chooses the model `name` beside it; both verdicts are on the page, and both values returned."""
-    first = engine.evidence(Prompt("zh-en", SENTENCE), "苹果", "吃")
-    second = LocalEngine(folder=app.models, device="cpu").evidence(Prompt(name, SENTENCE), "苹果", "吃")
-    visit(page, app_url, settled, text=SENTENCE, query="苹果", key="吃")
-    verdict(page, first)
-    choose_model(page, settled, name)
+    second = engine.evidence(Prompt(name, SENTENCE), "苹果", "吃")
     verdict(page, first, key="verdict-first")
     verdict(page, second, key="verdict-second")
-    return first, second
+    return second
 
 
-def test_a_second_model_is_chosen_and_stands_beside_the_first(page, app, app_url, settled, engine):
-    name = "evidence-marian"
-    if not (app.models / name).exists():
-        tiny.save("marian", app.models / name)
-    first, second = beside(page, app, app_url, settled, engine, name)
+def another_shape_stands_beside_the_first(page, first, second) -> None:
     row = page.locator("tr").filter(has_text="Edge cut, nats")
     assert row.locator("td").all_inner_texts()[1:] == [signed(each.delta_logprob) for each in (first, second)]
     assert first.attention.shape != second.attention.shape
@@ -212,12 +232,8 @@ def test_a_second_model_is_chosen_and_stands_beside_the_first(page, app, app_url
     assert page.locator(".st-key-columns-difference").count() == 0
 
 
-def test_models_of_one_shape_are_subtracted_head_by_head(page, app, app_url, settled, engine):
+def models_of_one_shape_are_subtracted_head_by_head(page, first, second) -> None:
     """The second is the first with noise on its weights; the maps hold the second's numbers less the first's."""
-    name = "evidence-twin"
-    if not (app.models / name).exists():
-        save_twin(app.models / name)
-    first, second = beside(page, app, app_url, settled, engine, name)
     maps = page.locator(".st-key-columns-difference .js-plotly-plot")
     maps.nth(1).wait_for()
     for at, wanted in enumerate((second.attention - first.attention, second.delta_by_head - first.delta_by_head)):
@@ -235,25 +251,3 @@ def save_twin(folder) -> None:
         name: weight + (0.02 * torch.randn(weight.shape, generator=noise)).to(weight.dtype)
         for name, weight in weights.items()
     }, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def test_the_snapshots_say_when_it_was_learnt(page, app_url, settled, engine):
-    visit(page, app_url, settled, text=SENTENCE, query="苹果", key="吃", contrast="Apple")
-    page.get_by_text("Ask the snapshots of its training").click()
-    prompt = Prompt("zh-en", SENTENCE)
-    found = engine.emergence(engine.evidence(prompt, "苹果", "吃", contrast="Apple"))
-    page.get_by_text(evidence_emergence.headline(found, ENGLISH).replace("**", "")[:60]).wait_for(timeout=60_000)
-    in_address(page, snapshots="True")
-    rows = page.get_by_role("table").last.get_by_role("row")
-    assert rows.count() == len(found.moments) + 1
-    for row, moment in zip(rows.all()[1:], found.moments, strict=True):
-        cells = row.get_by_role("cell").all_inner_texts()
-        assert cells[0] == f"{moment.step:,}" and cells[3:] == [
-            signed(moment.value), signed(moment.hide), signed(moment.cut)]
-    page.get_by_role("button", name="Export").click()
-    with page.expect_download() as started:
-        page.get_by_role("button", name="Every snapshot as CSV").click()
-    table = list(csv.DictReader(io.StringIO(started.value.path().read_text(encoding="utf-8-sig"))))
-    for row, moment in zip(table, found.moments, strict=True):
-        assert float(row["hide"]) == pytest.approx(moment.hide, abs=2e-4)
-        assert float(row["mass_L2_H0"]) == pytest.approx(moment.attention[2, 0], abs=1e-5)
