@@ -49,10 +49,37 @@ def said(page, text: str):
     return found
 
 
-def test_two_axes_their_permalink_language_and_export(page, app_url, settled, batch):
-    visit(page, app_url, settled, norm_token=3, norm_feature=7)
-    said(page, "From 2 to 24 layers")  # until then the page repaints by itself
+def test_axes_experiments_depth_and_training_in_one_visit(page, app_url, settled, batch):
+    visit(page, app_url, settled, norm_token=3, norm_feature=7, norm_swap=9, norm_batch=2, norm_depth=8)
+    said(page, "From 2 to 24 layers of width 16 the last feed-forward gradient changes by")  # until then it repaints
+    said(page, "At 8 layers the first layer's gradient is")
     settled(page)
+    four_experiments_say_what_the_engine_measures(page, batch)
+    n_shown = two_axes_and_their_export(page, settled, batch)
+    a_training_runs(page)
+    a_training_stops(page, settled)
+    page.get_by_role("radio", name="中文", exact=True).click()
+    said(page, f"全部 {n_shown} 个词元求特征 7 的平均")
+    assert page.get_by_label("句子", exact=True).input_value() == SENTENCE
+
+
+def four_experiments_say_what_the_engine_measures(page, batch) -> None:
+    rest = [batch.sentence(i) for i in (1, 2, 3)]
+    change = norm_experiments.change_companions(batch.sentence(0), rest, [batch.sentence(9), *rest[1:]], eps=batch.eps)
+    said(page, f"Your sentence changes by 0 under LayerNorm and by {change.batch:.2f} under BatchNorm")
+    said(page, "With 2 sentences a batch BatchNorm's mean is off by")
+    said(page, "8 tokens of padding change your sentence by 0 under LayerNorm and by")
+    slider = page.get_by_role("slider", name="Tokens of padding added to every sentence")
+    slider.focus()
+    slider.press("ArrowLeft")
+    said(page, "7 tokens of padding change your sentence by 0 under LayerNorm and by")
+    said(page, "The tokens before it change by 0 under LayerNorm and by")
+    said(page, 'reads "I" in place of "."')
+    page.wait_for_function("location.search.includes('norm_pads=7') && location.search.includes('norm_swap=9')")
+
+
+def two_axes_and_their_export(page, settled, batch) -> int:
+    """Returns the number of tokens that BatchNorm averages over."""
     assert page.locator(".st-key-norm_token").get_by_text("3 · 苹果").is_visible(), "the word, not only its number"
     said(page, "The pictures show features 0 to 63 of 256")
     assert page.get_by_test_id("stCaptionContainer").last.inner_text() == "The address of this page reopens this view."
@@ -73,40 +100,27 @@ def test_two_axes_their_permalink_language_and_export(page, app_url, settled, ba
     np.testing.assert_allclose(values.mean(0), 0, atol=1e-5)
     page.keyboard.press("Escape")
     page.get_by_test_id("stPopoverBody").wait_for(state="hidden")
-    page.get_by_role("radio", name="中文", exact=True).click()
-    said(page, f"全部 {len(shown)} 个词元求特征 7 的平均")
-    assert page.get_by_label("句子", exact=True).input_value() == SENTENCE
+    return len(shown)
 
 
-def test_four_experiments_say_what_the_engine_measures(page, app_url, settled, batch):
-    visit(page, app_url, settled, norm_swap=9, norm_batch=2)
-    rest = [batch.sentence(i) for i in (1, 2, 3)]
-    change = norm_experiments.change_companions(batch.sentence(0), rest, [batch.sentence(9), *rest[1:]], eps=batch.eps)
-    said(page, f"Your sentence changes by 0 under LayerNorm and by {change.batch:.2f} under BatchNorm")
-    said(page, "With 2 sentences a batch BatchNorm's mean is off by")
-    said(page, "8 tokens of padding change your sentence by 0 under LayerNorm and by")
-    slider = page.get_by_role("slider", name="Tokens of padding added to every sentence")
-    slider.focus()
-    slider.press("ArrowLeft")
-    said(page, "7 tokens of padding change your sentence by 0 under LayerNorm and by")
-    said(page, "The tokens before it change by 0 under LayerNorm and by")
-    said(page, 'reads "I" in place of "."')
-    page.wait_for_function("location.search.includes('norm_pads=7') && location.search.includes('norm_swap=9')")
-
-
-def test_depth_is_measured_and_a_training_runs_and_stops(page, app_url, settled):
-    visit(page, app_url, settled, norm_depth=8)
+def a_training_runs(page) -> None:
     rates = page.locator(".st-key-norm_rate").get_by_role("radio")
     assert [float(rate.inner_text()) for rate in rates.all()] == [0.001, 0.003, 0.01]
     assert rates.nth(1).is_checked()
     page.get_by_role("button", name="Train", exact=True).click()
-    said(page, "From 2 to 24 layers of width 16 the last feed-forward gradient changes by")
-    said(page, "At 8 layers the first layer's gradient is")
     said(page, "Loss after 50 steps: Post-LN, no warm-up")
     page.locator(".st-key-norm-training-export").wait_for()
-    visit(page, app_url, settled, norm_layers=12, norm_size=128, norm_steps=300)
+
+
+def a_training_stops(page, settled) -> None:
+    """One that would last: of as many layers and steps as can be chosen."""
+    for key in ("norm_layers", "norm_steps"):
+        slider = page.locator(f".st-key-{key}").get_by_role("slider")
+        slider.focus()
+        slider.press("End")
+        settled(page)
     page.get_by_role("button", name="Train", exact=True).click()
-    said(page, "Step 5 of 300")
+    page.get_by_text(re.compile(r"^Step \d+ of 300$")).wait_for(timeout=SLOW)
     page.get_by_role("button", name="Stop", exact=True).click()
     stopped = said(page, "Stopped after").inner_text()
     assert int(re.search(r"\d+", stopped)[0]) < 300

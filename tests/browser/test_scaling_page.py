@@ -82,9 +82,10 @@ def test_every_control_of_the_part_by_chance_moves_its_numbers(page, app_url, se
         assert row(page, name) == numbers
     largest = float(by_chance(64, 128, "normal")["largest weight"][0])
     page.get_by_text(f"takes {largest:.1%} of the weight without the division").wait_for()
-    move(page, settled, "d_k", 4)
+    an_arrow_key_held_down_ends_where_it_was_let_go(page)
     for name, numbers in by_chance(256, 128, "normal").items():
         expect_row(page, name, numbers)
+    settled(page)
     move(page, settled, "n", -2)
     for name, numbers in by_chance(256, 32, "normal").items():
         expect_row(page, name, numbers)
@@ -97,28 +98,30 @@ def test_every_control_of_the_part_by_chance_moves_its_numbers(page, app_url, se
     page.get_by_text(f"Softmax of row 2 without division: largest weight {largest[0]:.3f}").wait_for()
     page.get_by_text(f"Softmax of row 2 with division: largest weight {largest[1]:.3f}").wait_for()
     page.wait_for_function("location.search.includes('d_k=256') && location.search.includes('distribution=laplace')")
+    assert page.get_by_role("dialog").count() == 0
 
 
-def test_an_arrow_key_held_down_ends_where_it_was_let_go(page, app_url, settled):
+def an_arrow_key_held_down_ends_where_it_was_let_go(page) -> None:
     # Each press starts a run that the next one interrupts; the browser must still hold whatever the server refers to.
-    visit(page, app_url, settled, text=" ")
     slider = page.locator(".st-key-d_k").get_by_role("slider")
     slider.focus()
     for key in (["ArrowRight"] * 4 + ["ArrowLeft"] * 4) * 4 + ["ArrowRight"] * 4:
         page.keyboard.press(key)
         page.wait_for_timeout(30)  # a keyboard's repeat rate
-    for name, numbers in by_chance(256, 128, "normal").items():
-        expect_row(page, name, numbers)
-    assert page.get_by_role("dialog").count() == 0
 
 
-def test_every_control_of_the_part_in_a_model_moves_its_numbers(page, app_url, settled, engine, prompt):
-    visit(page, app_url, settled)
+def test_an_address_of_nonsense_falls_back_and_the_part_in_a_model_moves_its_numbers(page, app_url, settled, engine,
+                                                                                    prompt):
+    visit(page, app_url, settled, d_k="many", n="-7", distribution="cauchy", half_octaves="x", layer="99", head="-1",
+          stream="sideways", measure="furlongs", behind="the moon", sample="1e9")
+    assert row(page, "variance of all scores together") == by_chance(64, 8, "normal")["variance of all scores together"]
+    page.get_by_text("Layer 2, head 0 at every multiplier").wait_for()
+    assert page.get_by_test_id("stAlert").count() == 0
     found = lab.heads(engine, prompt)
     divisor = found["encoder"].divisor
     page.get_by_text(f"by {divisor:.3g} (").wait_for()
     # The same entropy as on the attention page, by another road.
-    own = float(engine.summaries(prompt, "encoder").entropy[0, 0])
+    own = float(engine.summaries(prompt, "encoder").entropy[2, 0])
     place = lab.MULTIPLIERS.index(0.25)
 
     def measures(stream: str, layer: int, head: int, at: int) -> dict[str, list[str]]:
@@ -127,26 +130,29 @@ def test_every_control_of_the_part_in_a_model_moves_its_numbers(page, app_url, s
                                             ("largest weight", "max_probability", "{:.3f}".format),
                                             ("Jacobian norm (median)", "jacobian_norm", compact))}
 
-    expect_row(page, "entropy (nats)", measures("encoder", 0, 0, place)["entropy (nats)"])
+    expect_row(page, "entropy (nats)", measures("encoder", 2, 0, place)["entropy (nats)"])
     assert row(page, "entropy (nats)")[0] == f"{own:.3f}"
     page.get_by_role("radio", name="Cross").click()
-    move(page, settled, "layer", 2)
+    move(page, settled, "layer", -1)
     move(page, settled, "head", 1)
-    for name, numbers in measures("cross", 2, 1, place).items():
+    for name, numbers in measures("cross", 1, 1, place).items():
         expect_row(page, name, numbers)
-    move(page, settled, "half_octaves", 6)
-    for name, numbers in measures("cross", 2, 1, place + 6).items():
+    slider = page.locator(".st-key-half_octaves").get_by_role("slider")
+    for _ in range(6):
+        slider.press("ArrowRight")
+    for name, numbers in measures("cross", 1, 1, place + 6).items():
         expect_row(page, name, numbers)
+    settled(page)
     page.get_by_role("radio", name="largest weight").click()
     page.get_by_text("Every head of the stream: largest weight").wait_for()
     outputs = lab.outputs(engine, prompt, (1.0, divisor, 2.0))
     for name, each in zip(("its own scaling", "without division", "chosen: ×2"), outputs, strict=True):
         expect_row(page, name, [f"−{-each.logprob:.3f}"])
     gradients = lab.gradients(engine, prompt)["cross"]
-    for kind, place, values in (("scores", "Behind layer 2's softmax", gradients.at_scores),
-                                ("queries", "At the queries of layer 2", gradients.at_queries)):
+    for kind, place, values in (("scores", "Behind layer 1's softmax", gradients.at_scores),
+                                ("queries", "At the queries of layer 1", gradients.at_queries)):
         page.get_by_role("radio", name=kind).click()
-        without, chosen = (np.linalg.norm(values[at, 2]) / np.linalg.norm(values[ONE, 2]) for at in (-1, ONE + 2))
+        without, chosen = (np.linalg.norm(values[at, 1]) / np.linalg.norm(values[ONE, 1]) for at in (-1, ONE + 2))
         page.get_by_text(f"{place} the gradient is {without:.2f} times as large without the division, "
                          f"{chosen:.2f} times at the chosen multiplier (own scaling = 1)").wait_for()
     page.wait_for_function("location.search.includes('half_octaves=2') && location.search.includes('behind=queries')")
@@ -170,11 +176,3 @@ def test_a_link_opens_the_same_view_in_chinese_and_the_export_holds_it(page, app
     np.testing.assert_allclose(values[:, 2], heads.product_variance.ravel(), rtol=1e-5)
     np.testing.assert_allclose(values[:, 3], heads.entropy[ONE].ravel(), atol=1e-6)
     np.testing.assert_allclose(values[:, 5], heads.entropy[lab.MULTIPLIERS.index(0.5)].ravel(), atol=1e-6)
-
-
-def test_an_address_of_nonsense_falls_back(page, app_url, settled):
-    visit(page, app_url, settled, d_k="many", n="-7", distribution="cauchy", half_octaves="x", layer="99", head="-1",
-          stream="sideways", measure="furlongs", behind="the moon", sample="1e9")
-    assert row(page, "variance of all scores together") == by_chance(64, 8, "normal")["variance of all scores together"]
-    page.get_by_text("Layer 2, head 0 at every multiplier").wait_for()
-    assert page.get_by_test_id("stAlert").count() == 0
