@@ -105,7 +105,7 @@ def an_arrow_key_held_down_ends_where_it_was_let_go(page) -> None:
     # Each press starts a run that the next one interrupts; the browser must still hold whatever the server refers to.
     slider = page.locator(".st-key-d_k").get_by_role("slider")
     slider.focus()
-    for key in (["ArrowRight"] * 4 + ["ArrowLeft"] * 4) * 4 + ["ArrowRight"] * 4:
+    for key in (["ArrowRight"] * 4 + ["ArrowLeft"] * 4) * 2 + ["ArrowRight"] * 4:
         page.keyboard.press(key)
         page.wait_for_timeout(30)  # a keyboard's repeat rate
 
