@@ -52,11 +52,14 @@ def _luminance(colour: str) -> float:
 
 
 def test_from_the_first_page_to_every_head_of_a_sentence_and_back(page, app_url, settled):
-    """In the dark on a narrow screen; back by the bar, with the lights on, in Chinese on a wide screen."""
+    """In the dark on a narrow screen, switched to English; back by the bar, with the lights on, in Chinese, wide."""
     page.emulate_media(color_scheme="dark")
     page.set_viewport_size({"width": 820, "height": 900})
-    page.goto(f"{app_url}/?lang=en")
+    page.goto(f"{app_url}/?lang=zh")
     page.locator(LAST_CARD).wait_for()
+    settled(page)
+    page.get_by_role("radio", name="English", exact=True).click()
+    page.get_by_role("button", name="Look inside").wait_for()
     settled(page)
     five_cards_have_figures_and_lead_to_their_pages(page)
     nothing_sticks_out_of_the_page_or_its_bar(page)
@@ -65,7 +68,7 @@ def test_from_the_first_page_to_every_head_of_a_sentence_and_back(page, app_url,
     page.get_by_role("button", name="Look inside").click()
     page.locator(GRID).wait_for()
     assert page.get_by_label("Sentence").input_value() == "他每天吃一个苹果"
-    assert "/attention" in page.url
+    assert "/attention?lang=en" in page.url
     settled(page)
     the_primary_buttons_text_can_be_read(page)  # a plain one
     page.emulate_media(color_scheme="light")
