@@ -6,12 +6,17 @@ with a Python that has only torch, transformers and pytest.
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from engine import Evidence, LocalEngine
 
 # Before anything imports torch: two test processes with all cores each are slower than with one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -51,9 +56,52 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="module", autouse=True)
 def thaw() -> Iterator[None]:
-    """Lets the engines of a file go: an engine takes what it has loaded out of the collector's sight."""
+    """Lets the engines of a file go: an engine takes what it has loaded out of the collector's sight.
+
+    What is there before a file's first test is taken out of sight too: else every load in it, and every page that
+    Streamlit has run, would have torch and all the tests walked through.
+    """
+    if gc.get_freeze_count() == 0:
+        gc.collect()
+        gc.freeze()
+    frozen = gc.get_freeze_count()
     yield
-    gc.unfreeze()
+    if gc.get_freeze_count() > frozen:
+        gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def references(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where statistics of the reference corpus are kept for all who ask the embedded model: ATTENTION_CACHE for them.
+
+    A file's name there tells the weights, the sentences and the bounds that it was measured with.
+    """
+    return tmp_path_factory.mktemp("references")
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory, references: Path) -> LocalEngine:
+    """An engine of the embedded models on the CPU, with an empty models folder, for tests that only ask it."""
+    from engine import LocalEngine
+    from tests.engine import oracle
+
+    made = LocalEngine(assets=oracle.ASSETS, folder=tmp_path_factory.mktemp("none"), device="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATTENTION_CACHE", str(references))
+        assert made._references is not None  # made at its first use, of the folder named then
+    return made
+
+
+@pytest.fixture(scope="session")
+def ask(embedded: LocalEngine) -> Callable[..., Evidence]:
+    """`embedded.evidence` of zh-en: (text, query, key, …) → Evidence, each question once."""
+    from engine import Prompt
+
+    @functools.cache
+    def answer(text: str, query: str, key: str, **options: str | None) -> Evidence:
+        return embedded.evidence(Prompt("zh-en", text), query, key, **options)
+
+    return answer
 
 
 @pytest.fixture(scope="session")

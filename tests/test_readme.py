@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import LocalEngine, Prompt
 from pages.widgets import evidence_texts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,15 +30,7 @@ def numbers(cell: str) -> list[float]:
     return [float(number) for number in re.findall(r"[+-]?\d+(?:\.\d+)?", cell.replace("−", "-"))]
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    patch = pytest.MonkeyPatch()
-    patch.setenv("ATTENTION_CACHE", str(tmp_path_factory.mktemp("references")))
-    yield LocalEngine(folder=tmp_path_factory.mktemp("none"), device="cpu")
-    patch.undo()
-
-
-def test_the_table_of_evidence_is_the_models_own(engine):
+def test_the_table_of_evidence_is_the_models_own(ask):
     """Each number to half its last digit and a little for another processor's rounding."""
     tables = [[[cell.strip() for cell in line.strip("|").split("|")]
                for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
@@ -50,7 +41,7 @@ def test_the_table_of_evidence_is_the_models_own(engine):
         text, edge = english[:2]
         query, key = edge.split(" → ")
         contrast = "Apple" if text == "我喜欢吃苹果" else "apple"
-        found = engine.evidence(Prompt("zh-en", text), query, key, contrast=contrast)
+        found = ask(text, query, key, contrast=contrast)
         at = np.unravel_index(found.attention.argmax(), found.attention.shape)
         near = [one for one in found.replacements if one.origin == "near"]
         expected = [
@@ -76,8 +67,8 @@ def test_the_table_of_evidence_is_the_models_own(engine):
         assert chinese[7] == names[english[7]]
 
 
-def test_the_steps_at_which_it_was_learnt_are_the_models_own(engine):
-    found = engine.emergence(engine.evidence(Prompt("zh-en", "我喜欢吃苹果"), "苹果", "吃", contrast="Apple"))
+def test_the_steps_at_which_it_was_learnt_are_the_models_own(embedded, ask):
+    found = embedded.emergence(ask("我喜欢吃苹果", "苹果", "吃", contrast="Apple"))
     looked = max(found.moments[:found.hide_since], key=lambda moment: moment.attention.max())
     for name, words in zip(READMES, ("with {:.2f}\nby step {:,}", "到第 {1:,} 步，已有一个头把 {0:.2f}"), strict=True):
         text = (ROOT / name).read_text(encoding="utf-8")

@@ -22,10 +22,9 @@ MIDDLE = 4
 
 
 @pytest.fixture(scope="module")
-def found(embedded):
+def found(embedded, ask):
     stages = []
-    value = embedded.emergence(embedded.evidence(Prompt("zh-en", TEXT), QUERY, KEY, contrast=CONTRAST),
-                               on_progress=stages.append)
+    value = embedded.emergence(ask(TEXT, QUERY, KEY, contrast=CONTRAST), on_progress=stages.append)
     assert [(stage.done, stage.total) for stage in stages if stage.stage == "snapshots"] == [(i, 10) for i in range(10)]
     return value
 

@@ -19,8 +19,8 @@ ASKED = (
 
 
 @pytest.mark.parametrize(("text", "query", "key", "contrast", "expected"), ASKED)
-def test_the_whole_table_of_numbers(embedded, text, query, key, contrast, expected):
-    evidence = embedded.evidence(Prompt("zh-en", text), query, key, contrast=contrast)
+def test_the_whole_table_of_numbers(ask, text, query, key, contrast, expected):
+    evidence = ask(text, query, key, contrast=contrast)
     assert evidence.verdict in VERDICTS and evidence.target.startswith(expected)
     assert {reason.code for reason in evidence.reasons} <= set(REASONS)
     shape = evidence.attention.shape
@@ -43,16 +43,16 @@ def test_the_whole_table_of_numbers(embedded, text, query, key, contrast, expect
     assert len(near) == 4 and all(replacement.output for replacement in near)
 
 
-def test_the_verb_decides_what_apple_means(embedded):
+def test_the_verb_decides_what_apple_means(ask):
     """Hidden from everyone, 吃 costs the fruit's margin over the firm more than the other words do."""
-    evidence = embedded.evidence(Prompt("zh-en", "我喜欢吃苹果"), "苹果", "吃", contrast="Apple")
+    evidence = ask("我喜欢吃苹果", "苹果", "吃", contrast="Apple")
     assert evidence.margin_hide_delta < -0.5
     assert evidence.margin_hide_delta < min(delta for _, delta in evidence.margin_hide_control_deltas)
     assert evidence.output_words[evidence.output_word].text.startswith("apple")
 
 
-def test_in_the_output_the_row_that_predicts_asks(embedded):
-    evidence = embedded.evidence(Prompt("zh-en", "我喜欢吃苹果"), "apple", "苹果", query_in="output")
+def test_in_the_output_the_row_that_predicts_asks(ask, embedded):
+    evidence = ask("我喜欢吃苹果", "apple", "苹果", query_in="output")
     assert evidence.stream == "cross" and evidence.query.text.startswith("apple")
     rows = [token.text for token in embedded.trace(evidence.prompt).tokens("cross").query]
     assert rows[evidence.query.positions[0]] in evidence.query.text

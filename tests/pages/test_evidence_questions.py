@@ -41,24 +41,24 @@ def test_no_ready_question_says_its_answer():
             assert verdict not in each.teaches_en and verdict not in each.ask_en
 
 
-def test_the_decoder_itself_uses_the_verb_and_the_encoders_edge_does_next_to_nothing(monkeypatch, tmp_path):
+@pytest.fixture(scope="module")
+def answers(ask):
+    """Ready question → the embedded model's evidence, in order."""
+    return {each: ask(each.text, each.query, each.key, query_in=each.query_in, contrast=each.contrast or None)
+            for each in evidence_questions.load()}
+
+
+def test_the_decoder_itself_uses_the_verb_and_the_encoders_edge_does_next_to_nothing(answers):
     """What the question on apples → 吃 tells of the embedded model."""
-    monkeypatch.setenv("ATTENTION_CACHE", str(tmp_path))
-    embedded = LocalEngine(device="cpu")
-    asked = [each for each in evidence_questions.load() if (each.text, each.key) == ("我喜欢吃苹果", "吃")]
-    found = {evidence.stream: evidence for evidence in (
-        embedded.evidence(Prompt("zh-en", each.text), each.query, each.key, query_in=each.query_in,
-                          contrast=each.contrast, replacements=()) for each in asked)}
+    found = {evidence.stream: evidence for each, evidence in answers.items()
+             if (each.text, each.key) == ("我喜欢吃苹果", "吃")}
     cross, encoder = found["cross"], found["encoder"]
     assert cross.margin_delta == pytest.approx(cross.margin_hide_delta, rel=0.25) and cross.margin_delta < -1
     assert abs(encoder.margin_delta) < 0.1 * abs(encoder.margin_hide_delta)
 
 
-def test_all_four_verdicts_occur_on_the_embedded_model(monkeypatch, tmp_path):
-    monkeypatch.setenv("ATTENTION_CACHE", str(tmp_path))
-    embedded = LocalEngine(device="cpu")
-    given = [embedded.evidence(Prompt("zh-en", each.text), each.query, each.key, query_in=each.query_in,
-                               contrast=each.contrast or None).verdict for each in evidence_questions.load()]
+def test_all_four_verdicts_occur_on_the_embedded_model(answers):
+    given = [evidence.verdict for evidence in answers.values()]
     assert set(given) == set(VERDICTS), given
 
 

@@ -20,8 +20,8 @@ _ = gettext.NullTranslations().gettext
 
 
 @pytest.fixture(scope="module")
-def engine() -> LocalEngine:
-    return LocalEngine(device="cpu")
+def engine(embedded) -> LocalEngine:
+    return embedded
 
 
 def test_the_head_shown_is_the_one_that_looks_most(engine):
@@ -38,11 +38,10 @@ def test_the_head_shown_is_the_one_that_looks_most(engine):
     assert f"**{signed(score)}**" in told
 
 
-def test_the_answer_on_the_verb_says_where_the_lead_starts_and_ends(engine, monkeypatch, tmp_path):
+def test_the_answer_on_the_verb_says_where_the_lead_starts_and_ends(engine, ask):
     """And the picture draws what its words say: two effects with their signs, the other words' sizes without."""
-    monkeypatch.setenv("ATTENTION_CACHE", str(tmp_path))
     asked = home_cards.FLAGSHIP
-    found = engine.evidence(Prompt(home_cards.MODEL, asked.text), asked.query, asked.key, contrast=asked.contrast)
+    found = ask(asked.text, asked.query, asked.key, contrast=asked.contrast)
     home_cards._evidence.clear()
     answer = home_cards.evidence(engine, "light", _)
     ends = found.margin, found.margin + found.margin_hide_delta
