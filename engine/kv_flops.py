@@ -23,7 +23,8 @@ def per_step(config: transformers.PretrainedConfig, lengths: np.ndarray, *, n_so
     """FLOPs of each step with and without a cache, (n_steps,) float64 each; None where the copy does not run.
 
     A step's work is a polynomial in the length, of degree 1 with a cache and 2
-    without, unless layers have windows: three lengths then give all of them exactly.
+    without, from one window's length to the next: three lengths then give all of
+    those between exactly, however many they are.
 
     Args:
         config: of the model.
@@ -31,20 +32,29 @@ def per_step(config: transformers.PretrainedConfig, lengths: np.ndarray, *, n_so
         n_source: tokens of an encoder–decoder's source, else 0.
         extra: arguments of every call.
     """
-    n_steps = len(lengths)
-    every = shape_of(config).windows or n_steps <= 4
-    anchors = lengths[1:] if every else lengths[[1, 1 + (n_steps - 2) // 2, n_steps - 1]]
+    parts = _between(lengths[1:], windows=shape_of(config).windows)
+    anchors = [part if len(part) <= 3 else part[[0, (len(part) - 1) // 2, -1]] for part in parts]
     try:
         model = build(config)
         with torch.inference_mode():
             encoded, first = _encoded(model, n_source)
             first += _counted(model, encoded, extra, new=int(lengths[0]), past=0)
-            cached = [_counted(model, encoded, extra, new=1, past=int(length) - 1) for length in anchors]
-            uncached = [_counted(model, encoded, extra, new=int(length), past=0) for length in anchors]
+            cached = [[_counted(model, encoded, extra, new=1, past=int(length) - 1) for length in some]
+                      for some in anchors]
+            uncached = [[_counted(model, encoded, extra, new=int(length), past=0) for length in some]
+                        for some in anchors]
     except CONFIG_ERRORS:
         return None, None
-    steps = [_through(anchors, np.array(counts), at=lengths[1:]) for counts in (cached, uncached)]
-    return tuple(np.concatenate([[first], counts]) for counts in steps)
+    return tuple(
+        np.concatenate([[first], *(_through(some, np.array(counts), at=part)
+                                   for some, counts, part in zip(anchors, by_part, parts, strict=True))])
+        for by_part in (cached, uncached))
+
+
+def _between(lengths: np.ndarray, *, windows: tuple[int | None, ...]) -> list[np.ndarray]:
+    """The rising `lengths`, split wherever a window fills; the length that fills it and the one before stand alone."""
+    edges = sorted({edge for window in windows if window for edge in (window - 1, window, window + 1)})
+    return [part for part in np.split(lengths, np.searchsorted(lengths, edges)) if len(part)]
 
 
 def _through(anchors: np.ndarray, counts: np.ndarray, *, at: np.ndarray) -> np.ndarray:

@@ -6,15 +6,15 @@ to the cache's tensors, exactly. Seconds are only required to be there.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from engine import LocalEngine, Prompt, errors, kv_growth, kv_memory
+from engine import LocalEngine, Prompt, errors, kv_flops, kv_growth, kv_memory
 from tests.engine import tiny
 
 TEXT = "我喜欢吃苹果 every day"
@@ -31,13 +31,19 @@ def engine(tmp_path_factory):
 
 def grow(engine, kind: str, *, n_steps: int, text: str = TEXT, reports=None):
     report = reports.append if reports is not None else (lambda growth: None)
-    job = partial(kv_growth.grow, text=text, n_steps=n_steps, limits=engine.limits, report=report)
+    job = functools.partial(kv_growth.grow, text=text, n_steps=n_steps, limits=engine.limits, report=report)
     return engine.submit(kind, job).result()
 
 
+@pytest.fixture(scope="module")
+def grown(engine):
+    """Kind → its growth over nine steps."""
+    return functools.cache(lambda kind: grow(engine, kind, n_steps=9))
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "mistral", "gemma2", "gpt_oss", "opt", "marian", "t5"])
-def test_bytes_of_every_step_are_the_formulas(engine, kind):
-    growth = grow(engine, kind, n_steps=9)
+def test_bytes_of_every_step_are_the_formulas(grown, kind):
+    growth = grown(kind)
     np.testing.assert_array_equal(growth.logical, growth.formula)
     assert (growth.storage >= growth.logical).all()
     assert np.diff(growth.lengths).tolist() == [1] * 8
@@ -95,11 +101,22 @@ def flops_of_the_run(engine, kind: str, growth) -> tuple[list[int], list[int]]:
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "opt", "marian", "gpt_oss", "mistral"])
-def test_flops_are_those_of_the_steps_that_ran(engine, kind):
-    growth = grow(engine, kind, n_steps=8)
+def test_flops_are_those_of_the_steps_that_ran(engine, grown, kind):
+    growth = grown(kind)
     cached, uncached = flops_of_the_run(engine, kind, growth)
     assert growth.flops_cached.tolist() == cached
     assert growth.flops_uncached.tolist() == uncached
+
+
+def test_flops_of_lengths_between_are_those_of_each_counted_alone():
+    """From below gemma2's window, here 20, to beyond it; two lengths are always counted, both."""
+    config = tiny.model("gemma2").config
+    config.sliding_window = 20
+    lengths = np.arange(14, 30)
+    found = kv_flops.per_step(config, lengths, n_source=0, extra={})
+    for at in (3, 9, 14):
+        alone = kv_flops.per_step(config, lengths[at - 1:at + 1], n_source=0, extra={})
+        assert [ours[at] for ours in found] == [counts[1] for counts in alone]
 
 
 def test_work_grows_with_the_length_with_a_cache_and_without(engine):
