@@ -16,16 +16,6 @@ TEXT = "我喜欢吃苹果, the apple every day."
 MiB = 2**20
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return oracle.save_tiny(tmp_path_factory.mktemp("models"), oracle.SHOWN)
-
-
-@pytest.fixture(scope="module")
-def engine(folder):
-    return LocalEngine(assets=oracle.ASSETS, folder=folder, device="cpu")
-
-
 def storages(captured) -> int:
     """Bytes of the distinct storages that a trace keeps alive: the truth, whatever views say."""
     tensors = [t for call in captured.calls.values() for t in (call.query, call.key, call.value, call.mask, call.bias)]

@@ -6,22 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from engine import Head, LocalEngine, Prompt, circuits, errors, knockouts
+from engine import Head, Prompt, circuits, errors, knockouts
 from engine.walk import walk
 from tests.engine import oracle
 
 EN, ZH = "the cat sat on it", "我喜欢吃苹果"
-KINDS = ("gpt2", "llama", "bert", "marian")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return oracle.save_tiny(tmp_path_factory.mktemp("models"), KINDS)
-
-
-@pytest.fixture(scope="module")
-def engine(folder) -> LocalEngine:
-    return LocalEngine(assets=oracle.ASSETS, folder=folder, device="cpu")
 
 
 def walked(engine, name: str, stream: str = "decoder", layer: int = 1, head: int = 1):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine import LocalEngine, edits
+from engine import edits
 from engine.edits import Cut, Item, Patch, Read
 from tests.engine import oracle, tiny
 
@@ -23,16 +23,6 @@ TEXT = "我喜欢吃苹果, the apple."
 #: in these models: eager in float32 is up to 4e-5 off eager in float64 (ModernBERT, one kind of processor).
 TOLERANCE, ROUNDING = 1e-5, 1e-5
 ENCODERS = {"encoder-decoder": "encoder", "encoder-only": "encoder", "decoder-only": "decoder"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return oracle.save_tiny(tmp_path_factory.mktemp("models"), oracle.SHOWN)
-
-
-@pytest.fixture(scope="module")
-def engine(folder):
-    return LocalEngine(assets=folder, folder=folder, device="cpu")
 
 
 @dataclass(frozen=True)

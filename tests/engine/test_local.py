@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from engine import Head, LocalEngine, Prompt, attention, capture, errors, run, source
-from engine.limits import DEFAULT, Limits
+from engine.limits import Limits
 from tests.engine import oracle, tiny
+from tests.engine.bounds import BRIEF
 
 WAIT = 60.0
 KINDS = ("gpt2", "mistral", "gemma2", "gpt_oss", "bert", "t5", "marian")
@@ -29,7 +30,7 @@ def folder(tmp_path_factory):
     return oracle.save_tiny(tmp_path_factory.mktemp("models"), KINDS)
 
 
-def make(folder, bounds: Limits = DEFAULT) -> LocalEngine:
+def make(folder, bounds: Limits = BRIEF) -> LocalEngine:
     return LocalEngine(assets=oracle.ASSETS, folder=folder, device="cpu", bounds=bounds)
 
 
@@ -56,10 +57,10 @@ def in_threads(jobs):
 # --- many at once ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("keeps", [DEFAULT.capture_bytes, 1], ids=["kept", "captured again"])
+@pytest.mark.parametrize("keeps", [BRIEF.capture_bytes, 1], ids=["kept", "captured again"])
 @pytest.mark.parametrize("name", ["zh-en", "gpt2"])
 def test_twenty_sessions_get_the_answers_they_would_get_alone(folder, shared, name, keeps):
-    engine = make(folder, replace(DEFAULT, capture_bytes=keeps))
+    engine = make(folder, replace(BRIEF, capture_bytes=keeps))
     prompts = [Prompt(name, "苹果" * (1 + n % 3) + chr(ord("a") + n)) for n in range(20)]
     stream = "decoder"
 
@@ -128,7 +129,7 @@ def test_the_same_prompt_asked_twice_runs_once(folder, monkeypatch):
 
 
 def test_a_full_queue_says_busy_at_once_and_then_goes_on(folder, monkeypatch):
-    engine = make(folder, replace(DEFAULT, queue_length=2))
+    engine = make(folder, replace(BRIEF, queue_length=2))
     gate = Gate(engine, monkeypatch)
     first = engine.start(Prompt("gpt2", "a"))
     assert gate.begun.wait(WAIT)
@@ -161,7 +162,7 @@ def test_progress_is_told_in_order(folder, monkeypatch):
     assert running.progress.stage == "done" and running.done
     assert [p.stage for p in stages] == ["writing"] * len(stages)
     assert [p.done for p in stages] == list(range(1, len(stages) + 1))
-    assert all(p.total == DEFAULT.new_tokens_target for p in stages)
+    assert all(p.total == BRIEF.new_tokens_target for p in stages)
     assert stages[-1].output == trace.output
 
 
@@ -196,7 +197,7 @@ def test_a_batch_is_never_taken_for_one_sequence():
 
 
 def test_a_model_put_out_and_loaded_again_answers_the_same(folder, monkeypatch):
-    engine = make(folder, replace(DEFAULT, model_cache_bytes=1, trace_cache_bytes=1))
+    engine = make(folder, replace(BRIEF, model_cache_bytes=1, trace_cache_bytes=1))
     loads = []
     real = engine._load
     monkeypatch.setattr(engine, "_load", lambda name, report: loads.append(name) or real(name, report))
@@ -216,17 +217,17 @@ def test_the_least_recently_asked_trace_goes_first(folder, monkeypatch):
     prompts = [Prompt("gpt2", text * 30) for text in "abcd"]
     engine.trace(prompts[0])
     one = engine._captured[prompts[0]].bytes
-    engine.limits = replace(DEFAULT, trace_cache_bytes=3 * one + one // 2)
+    engine.limits = replace(BRIEF, trace_cache_bytes=3 * one + one // 2)
     for prompt in (prompts[1], prompts[2], prompts[0], prompts[3]):
         engine.trace(prompt)
     assert set(engine._captured) == {prompts[2], prompts[0], prompts[3]}
     np.testing.assert_allclose(engine.patterns(prompts[1], "decoder").sum(-1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("keeps", [DEFAULT.capture_bytes, 1], ids=["kept", "captured again"])
+@pytest.mark.parametrize("keeps", [BRIEF.capture_bytes, 1], ids=["kept", "captured again"])
 def test_no_trace_is_held_for_nothing(folder, keeps):
     """Also a run too long to keep has labels and pictures; uncounted, they would pile up for ever."""
-    engine = make(folder, replace(DEFAULT, capture_bytes=keeps, trace_cache_bytes=300_000))
+    engine = make(folder, replace(BRIEF, capture_bytes=keeps, trace_cache_bytes=300_000))
     for n in range(8):
         prompt = Prompt("gpt2", "a" * 100 + chr(ord("a") + n))
         engine.pictures(prompt, "decoder")
@@ -370,7 +371,7 @@ def test_nothing_but_the_arguments_decides_what_comes_back(shared):
 
 
 def test_a_put_out_model_is_really_gone(folder):
-    engine = make(folder, replace(DEFAULT, model_cache_bytes=1))
+    engine = make(folder, replace(BRIEF, model_cache_bytes=1))
     kept = []
     real = engine._load
 

@@ -6,29 +6,21 @@ transformers alone. Tolerance 1e-5 at float32, the bound that the app claims.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from engine import Head, LocalEngine, Prompt, attention, errors
-from engine.limits import Limits
 from tests.engine import oracle, tiny
+from tests.engine.bounds import BRIEF
 
 TEXT = "我喜欢吃苹果, the apple every day."
 TOLERANCE = 1e-5
 MODELS = ("zh-en", *oracle.SHOWN)
 #: A limit below what any run keeps: every answer about it has to be captured again.
-KEEPS_NOTHING = Limits(capture_bytes=1, exact_grid=1_000)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return oracle.save_tiny(tmp_path_factory.mktemp("models"), oracle.SHOWN)
-
-
-@pytest.fixture(scope="module")
-def engine(folder):
-    return LocalEngine(assets=oracle.ASSETS, folder=folder, device="cpu")
+KEEPS_NOTHING = replace(BRIEF, capture_bytes=1, exact_grid=1_000)
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +28,10 @@ def forgetful(folder):
     return LocalEngine(assets=oracle.ASSETS, folder=folder, device="cpu", bounds=KEEPS_NOTHING)
 
 
-@pytest.fixture(scope="module")
-def oracles(folder):
-    made = {}
-
-    def get(name: str) -> oracle.Oracle:
-        if name not in made:
-            made[name] = oracle.Oracle((oracle.ASSETS if name == "zh-en" else folder) / name)
-        return made[name]
-
-    return get
-
-
 def reference(of: oracle.Oracle, text: str) -> oracle.Reference:
     """Eager's run, the decoder's part on what generation writes; each run once."""
     if text not in of.kept:
-        written = of.generate(text, new_tokens=96) if of.family == "encoder-decoder" else None
+        written = of.generate(text, new_tokens=BRIEF.new_tokens_target) if of.family == "encoder-decoder" else None
         of.kept[text] = of.maps(text, written=written)
     return of.kept[text]
 
@@ -162,16 +142,18 @@ def test_all_patterns_at_once_and_pictures_are_the_same_maps(engine, oracles, na
     expected = reference(oracles(name), TEXT)
     prompt = Prompt(name, TEXT)
     for stream, maps in expected.maps.items():
-        if max(maps.shape[2:]) > engine.limits.exact_grid:  # a tiny model that never writes an end
-            with pytest.raises(errors.InvalidPrompt) as refusal:
-                engine.patterns(prompt, stream)
-            assert refusal.value.code == "too_long_for_grid"
-            continue
         np.testing.assert_allclose(engine.patterns(prompt, stream), maps, atol=TOLERANCE, rtol=0)
         pictures = engine.pictures(prompt, stream)
         assert pictures.cells.shape == maps.shape and not pictures.cells.flags.writeable
         np.testing.assert_array_equal(np.isnan(pictures.cells), maps == 0)
         np.testing.assert_allclose(np.nan_to_num(pictures.cells), maps, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "stream"), [("gpt2", "decoder"), ("t5", "encoder")])
+def test_all_patterns_of_a_longer_text_are_refused(engine, name, stream):
+    with pytest.raises(errors.InvalidPrompt) as refusal:
+        engine.patterns(Prompt(name, LONG), stream)
+    assert refusal.value.code == "too_long_for_grid"
 
 
 def blocks(eager, q_edges, k_edges, reduce):

@@ -12,32 +12,11 @@ import transformers
 from engine import LocalEngine, Prompt, errors
 from engine.limits import DEFAULT
 from tests.engine import oracle, tiny
+from tests.engine.bounds import BRIEF
 
 TEXT = "我喜欢吃苹果, the apple."
 SEQ2SEQ = ("zh-en", *oracle.ENCODER_DECODERS)
 CAUSAL = oracle.DECODERS
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return oracle.save_tiny(tmp_path_factory.mktemp("models"), oracle.SHOWN)
-
-
-@pytest.fixture(scope="module")
-def engine(folder):
-    return LocalEngine(assets=oracle.ASSETS, folder=folder, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def oracles(folder):
-    made = {}
-
-    def get(name: str) -> oracle.Oracle:
-        if name not in made:
-            made[name] = oracle.Oracle((oracle.ASSETS if name == "zh-en" else folder) / name)
-        return made[name]
-
-    return get
 
 
 def ids(tokens) -> list[int]:
@@ -50,7 +29,7 @@ def ids(tokens) -> list[int]:
 @pytest.mark.parametrize("name", SEQ2SEQ)
 def test_decoder_rows_predict_what_generation_wrote_and_read_the_token_before(engine, oracles, name):
     of = oracles(name)
-    written = of.generate(TEXT, new_tokens=DEFAULT.new_tokens_target)
+    written = of.generate(TEXT, new_tokens=BRIEF.new_tokens_target)
     trace = engine.trace(Prompt(name, TEXT))
     decoder, cross = trace.tokens("decoder"), trace.tokens("cross")
     assert ids(decoder.query) == ids(cross.query) == written[1:]
@@ -59,7 +38,7 @@ def test_decoder_rows_predict_what_generation_wrote_and_read_the_token_before(en
     assert decoder.consumed[0].id == of.model.config.decoder_start_token_id
     assert ids(cross.key) == ids(trace.tokens("encoder").key) == of.tokenizer(TEXT).input_ids
     assert trace.output == of.tokenizer.decode(written, skip_special_tokens=True).strip()
-    assert trace.output_complete == (len(written) - 1 < DEFAULT.new_tokens_target)
+    assert trace.output_complete == (len(written) - 1 < BRIEF.new_tokens_target)
     assert not trace.output_is_given
 
 
@@ -97,7 +76,7 @@ def test_a_given_target_is_read_one_step_late_and_not_generated(engine, oracles,
 @pytest.mark.parametrize("name", CAUSAL)
 def test_a_decoder_only_models_last_row_is_the_continuations_first_token(engine, oracles, name):
     of = oracles(name)
-    continuation = of.generate(TEXT, new_tokens=DEFAULT.new_tokens_decoder)
+    continuation = of.generate(TEXT, new_tokens=BRIEF.new_tokens_decoder)
     trace = engine.trace(Prompt(name, TEXT))
     decoder = trace.tokens("decoder")
     read = of.tokenizer(TEXT).input_ids
@@ -105,7 +84,7 @@ def test_a_decoder_only_models_last_row_is_the_continuations_first_token(engine,
     assert ids(decoder.consumed) == ids(decoder.key) == read
     assert ids(decoder.query) == [*read[1:], continuation[0]]
     assert trace.output == of.tokenizer.decode(continuation, skip_special_tokens=True)
-    assert trace.output_complete == (len(continuation) < DEFAULT.new_tokens_decoder or continuation[-1] == tiny.EOS)
+    assert trace.output_complete == (len(continuation) < BRIEF.new_tokens_decoder or continuation[-1] == tiny.EOS)
     assert decoder.query[-1].span is None  # it stands in no character of the text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from engine import Head, LocalEngine, Prompt, attention, errors, limits, scaling
 from engine.saturation import softmax_stats
 from tests.engine import oracle, tiny
+from tests.engine.bounds import BRIEF
 
 TEXT = "I like the apple"
 KINDS = ("gpt2", "llama", "gemma2", "gpt_oss", "opt", "bert", "t5", "bart")
@@ -19,18 +21,24 @@ DIVISORS = {"gpt2": 8**0.5, "llama": 8**0.5, "gemma2": 24**0.5, "gpt_oss": 4.0, 
 ONE = scaling.MULTIPLIERS.index(1.0)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return oracle.save_tiny(tmp_path_factory.mktemp("models"), KINDS)
-
-
-@pytest.fixture(scope="module")
-def engine(folder):
-    return LocalEngine(folder=folder, device="cpu")
-
-
 def prompt_of(kind: str) -> Prompt:
     return Prompt(kind, f"I like the {'<mask>' if kind == 'bert' else 'apple'}")
+
+
+@pytest.fixture(scope="module")
+def originals(oracles):
+    """Kind → its oracle, the ids it reads of `prompt_of`, and the ids it writes (its start first) or fills in."""
+    @functools.cache
+    def get(kind: str) -> tuple[oracle.Oracle, list[int], list[int]]:
+        of, text = oracles(kind), prompt_of(kind).text
+        source = of.ids(text)[0].tolist()
+        if of.family == "encoder-only":
+            with torch.no_grad():
+                return of, source, [int(logits_of(of, source)[source.index(tiny.MASK)].argmax())]
+        most = BRIEF.new_tokens_target if of.family == "encoder-decoder" else BRIEF.new_tokens_decoder
+        return of, source, of.generate(text, new_tokens=most)
+
+    return get
 
 
 def rescaled_eager(folder, kind: str, multiplier: float) -> oracle.Oracle:
@@ -99,22 +107,18 @@ def test_long_texts_are_measured_on_some_rows_and_say_so(engine, monkeypatch):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("multiplier", [1.0, 0.25, 4.0])
-def test_the_output_is_that_of_eager_with_another_scaling(engine, folder, kind, multiplier):
+def test_the_output_is_that_of_eager_with_another_scaling(engine, folder, originals, kind, multiplier):
     prompt = prompt_of(kind)
     own, changed = scaling.outputs(engine, prompt, (1.0, multiplier))
-    plain = oracle.Oracle(folder / kind)
-    source = plain.ids(prompt.text)[0].tolist()
+    _, source, ids = originals(kind)
     with torch.no_grad():
         reference = rescaled_eager(folder, kind, multiplier)
         if reference.family == "encoder-decoder":
-            ids = plain.generate(prompt.text, new_tokens=limits.DEFAULT.new_tokens_target)
             logits, ids = logits_of(reference, source, ids[:-1]), ids[1:]
         elif reference.family == "decoder-only":
-            ids = plain.generate(prompt.text, new_tokens=limits.DEFAULT.new_tokens_decoder)
             logits = logits_of(reference, source + ids[:-1])[len(source) - 1:]
         else:
             place = source.index(tiny.MASK)
-            ids = [int(logits_of(plain, source)[place].argmax())]
             logits = logits_of(reference, source)[place:place + 1]
         expected = logits.double().log_softmax(-1)[range(len(ids)), ids].numpy()
     np.testing.assert_allclose(changed.logprobs, expected, atol=2e-4)
@@ -174,10 +178,10 @@ def test_one_layer_backwards_is_the_softmax_jacobian(multiplier):
     ("llama", "o_proj"), ("gemma2", "o_proj"), ("gpt_oss", "o_proj"), ("opt", "out_proj"), ("bart", "out_proj"),
     ("t5", "o"),
 ])
-def test_what_arrives_is_the_gradient_of_eagers_own_loss(engine, folder, kind, projection):
+def test_what_arrives_is_the_gradient_of_eagers_own_loss(engine, folder, originals, kind, projection):
     prompt = prompt_of(kind)
     reference = oracle.Oracle(folder / kind)
-    source = reference.ids(prompt.text)[0].tolist()
+    _, source, ids = originals(kind)
     kept = []
 
     def keep(module, inputs):
@@ -185,8 +189,6 @@ def test_what_arrives_is_the_gradient_of_eagers_own_loss(engine, folder, kind, p
         kept.append(inputs[0])
 
     decoder_only = reference.family == "decoder-only"
-    most = limits.DEFAULT.new_tokens_decoder if decoder_only else limits.DEFAULT.new_tokens_target
-    ids = reference.generate(prompt.text, new_tokens=most)
     for name, module in reference.model.named_modules():
         if name.rsplit(".", 1)[-1] == projection:
             module.register_forward_pre_hook(keep)

@@ -24,16 +24,6 @@ EXACT = 1e-5
 ZH, EN = "我喜欢吃苹果", "the cat sat on it"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return oracle.save_tiny(tmp_path_factory.mktemp("models"), oracle.SHOWN)
-
-
-@pytest.fixture(scope="module")
-def engine(folder) -> LocalEngine:
-    return LocalEngine(assets=oracle.ASSETS, folder=folder, device="cpu")
-
-
 def asked(model: str) -> Prompt:
     return Prompt(model, ZH if model == "zh-en" else EN)
 
