@@ -7,12 +7,15 @@ folder of its own and fewer runs for the encoder-only model.
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from engine import LocalEngine, Prompt
 from engine.evidence import reference
 from engine.evidence_types import REASONS, VERDICTS
 from tests.engine import planted
+from tests.engine.bounds import BRIEF
 
 USED, UNUSED, INDIRECT, NOTHING = VERDICTS
 
@@ -53,13 +56,19 @@ def engine(tmp_path_factory):
         planted.save(family, folder / f"{family}-moved", planted.verdict_heads(family, moved=True))
         for writes in (False, True):
             planted.save(family, folder / f"{family}-previous-{writes}", planted.previous_head(family, writes=writes))
-    return LocalEngine(assets=folder, folder=folder, device="cpu")
+    return LocalEngine(assets=folder, folder=folder, device="cpu", bounds=BRIEF)
+
+
+@pytest.fixture(scope="module")
+def asked(engine):
+    """(model, text, A, B) → the engine's evidence with the words that it suggests, each question once."""
+    return functools.cache(lambda model, text, a, b: engine.evidence(Prompt(model, text), a, b))
 
 
 @pytest.mark.parametrize("family", planted.FAMILIES)
 @pytest.mark.parametrize(("verdict", "a", "b", "text"), QUESTIONS)
-def test_each_verdict(engine, family, verdict, a, b, text):
-    evidence = engine.evidence(Prompt(family, text), a, b)
+def test_each_verdict(asked, family, verdict, a, b, text):
+    evidence = asked(family, text, a, b)
     assert evidence.verdict == verdict, evidence.reasons
     for reason in evidence.reasons:
         assert tuple(name for name, _ in reason.numbers) == REASONS[reason.code]
@@ -67,9 +76,9 @@ def test_each_verdict(engine, family, verdict, a, b, text):
 
 @pytest.mark.parametrize("family", planted.FAMILIES)
 @pytest.mark.parametrize(("verdict", "a", "b", "text"), [param for param in QUESTIONS if param.id.endswith("plain")])
-def test_each_verdict_with_the_heads_elsewhere(engine, family, verdict, a, b, text):
-    here, moved = (engine.evidence(Prompt(model, text), a, b, replacements=())
-                   for model in (family, f"{family}-moved"))
+def test_each_verdict_with_the_heads_elsewhere(engine, asked, family, verdict, a, b, text):
+    here = asked(family, text, a, b)
+    moved = engine.evidence(Prompt(f"{family}-moved", text), a, b, replacements=())
     assert moved.verdict == here.verdict == verdict
     if verdict in (USED, UNUSED):
         assert moved.attending.sum() == here.attending.sum() == 1
@@ -77,9 +86,9 @@ def test_each_verdict_with_the_heads_elsewhere(engine, family, verdict, a, b, te
 
 
 @pytest.mark.parametrize("family", planted.FAMILIES)
-def test_numbers_behind_the_verdicts(engine, family):
+def test_numbers_behind_the_verdicts(asked, family):
     """One planted head takes all the mass and carries all of the effect; what is indirect is not direct."""
-    used = engine.evidence(Prompt(family, CASES[0][3][0]), "bank", "river")
+    used = asked(family, CASES[0][3][0], "bank", "river")
     head = (0, 0)
     assert used.attending[head] and used.attending.sum() == 1
     assert used.attention[head] == pytest.approx(1.0, abs=1e-3)
@@ -93,7 +102,7 @@ def test_numbers_behind_the_verdicts(engine, family):
     assert used.value_share[head] > 0.9
     assert all(replacement.changed for replacement in used.replacements if replacement.changed is not None)
 
-    indirect = engine.evidence(Prompt(family, CASES[2][3][0]), "train", "snow")
+    indirect = asked(family, CASES[2][3][0], "train", "snow")
     assert abs(indirect.delta_logprob) < 0.01 and indirect.hide_delta < -5 and indirect.patch_delta < -5
     middle = dict(indirect.control_deltas)["road"]
     assert middle < -5  # the last leg of the way is an edge of A's
@@ -133,8 +142,8 @@ def test_a_in_the_output(engine, family, verdict):
     assert evidence.attending[0, 2 if family == "encoder-decoder" else 0]
 
 
-def test_the_word_that_stands_for_a(engine):
-    evidence = engine.evidence(Prompt("encoder-decoder", CASES[0][3][0]), "bank", "river")
+def test_the_word_that_stands_for_a(engine, asked):
+    evidence = asked("encoder-decoder", CASES[0][3][0], "bank", "river")
     assert [word.text for word in evidence.output_words] == ["see", "shore"]
     assert (evidence.output_word, evidence.output_word_by_cut, evidence.output_word_by_attention) == (1, 1, 1)
     assert evidence.output_words[1].cut_delta < -5 < -0.01 < evidence.output_words[0].cut_delta

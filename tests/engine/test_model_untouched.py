@@ -9,6 +9,7 @@ import torch
 
 from engine import LocalEngine, Prompt, kv_growth
 from tests.engine import tiny
+from tests.engine.bounds import BRIEF
 from tests.engine.operations import OPERATIONS, TEXT, held
 
 KINDS = ("marian", "gpt2", "mistral")
@@ -19,7 +20,7 @@ def engine(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     for kind in KINDS:
         tiny.save(kind, folder / kind)
-    return LocalEngine(device="cpu", folder=folder)
+    return LocalEngine(device="cpu", folder=folder, bounds=BRIEF)
 
 
 def state(engine, kind: str) -> dict[str, object]:

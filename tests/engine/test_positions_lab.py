@@ -50,8 +50,8 @@ def test_without_positions_the_output_is_the_same_permuted(engine, kind, order):
     ("我我我", "swap ends", True), ("我爱我", "swap ends", True), ("我爱我", "reverse", True),
     ("我爱你", "swap ends", False), ("我我你", "swap ends", False),
 ])
-def test_an_order_that_reads_like_the_sentence_is_known(text, order, same):
-    found = positions_lab.compare_orders(LocalEngine(device="cpu"), Prompt("zh-en", text), order=order)
+def test_an_order_that_reads_like_the_sentence_is_known(embedded, text, order, same):
+    found = positions_lab.compare_orders(embedded, Prompt("zh-en", text), order=order)
     assert found.same_text == same
 
 

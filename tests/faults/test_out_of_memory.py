@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from engine import Head, LocalEngine, Prompt, attention, capture, errors, run
-from engine.limits import DEFAULT
 from tests.engine import oracle
+from tests.engine.bounds import BRIEF
 
 TEXT = "我喜欢吃苹果, the apple."
 ERRORS = (
@@ -31,7 +32,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def engine(folder):
-    return LocalEngine(assets=oracle.ASSETS, folder=folder, device="cpu")
+    return LocalEngine(assets=oracle.ASSETS, folder=folder, device="cpu", bounds=BRIEF)
 
 
 class Exhausted:
@@ -92,7 +93,7 @@ def test_the_captured_calls_of_a_failed_run_are_gone(engine, monkeypatch):
 
 def test_the_error_does_not_hold_the_model(folder, monkeypatch):
     engine = LocalEngine(assets=oracle.ASSETS, folder=folder, device="cpu",
-                         bounds=DEFAULT.__class__(model_cache_bytes=1))
+                         bounds=replace(BRIEF, model_cache_bytes=1))
     models = []
     real = run.forward
 

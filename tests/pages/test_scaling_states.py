@@ -11,6 +11,7 @@ from engine import LocalEngine, errors
 from engine import scaling as lab
 from pages.widgets import runtime
 from tests.engine import oracle
+from tests.engine.bounds import BRIEF
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 KINDS = ("t5", "bert", "gpt2")
@@ -18,7 +19,8 @@ KINDS = ("t5", "bert", "gpt2")
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory) -> LocalEngine:
-    return LocalEngine(folder=oracle.save_tiny(tmp_path_factory.mktemp("models"), KINDS), device="cpu")
+    return LocalEngine(folder=oracle.save_tiny(tmp_path_factory.mktemp("models"), KINDS), device="cpu",
+                       bounds=BRIEF)
 
 
 @pytest.fixture
