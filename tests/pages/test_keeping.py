@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.widgets import normalization_data
+from engine.streaming import Workbench
 
 PAGE = str(Path(__file__).resolve().parents[2] / "app.py")
 SENTENCE = "我喜欢吃苹果"
@@ -24,10 +24,19 @@ ADDRESSES = {
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_running():
-    """Waits for networks that a page still builds: they share torch's random numbers with other tests' models."""
+def nothing_left_running(monkeypatch):
+    """Ends what a page still builds networks for: they share torch's random numbers with other tests' models."""
+    begun, start = [], Workbench.start
+
+    def noted(bench: Workbench, values):
+        begun.append(start(bench, values))
+        return begun[-1]
+
+    monkeypatch.setattr(Workbench, "start", noted)
     yield
-    normalization_data.workbench().start(lambda: iter(())).future.result(110)
+    for streaming in begun:
+        streaming.stop()
+    assert all(streaming.wait(110) for streaming in begun)
 
 
 def opened(page: str, address: dict[str, str]) -> AppTest:
