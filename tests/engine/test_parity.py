@@ -247,6 +247,16 @@ def test_long_inputs_equal_eager_beyond_the_window_and_the_probe(forgetful, orac
         np.testing.assert_allclose(forgetful.patterns(Prompt(name, LONG), stream), maps, atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["t5", "bart", "marian"])
+def test_a_long_output_equals_eager_in_every_stream(forgetful, oracles, name):
+    of = oracles(name)
+    maps = of.maps(TEXT, written=[of.model.config.decoder_start_token_id, *of.tokenizer(LONG).input_ids]).maps
+    assert maps["decoder"].shape[-1] > 150
+    for stream, expected in maps.items():
+        got = forgetful.patterns(Prompt(name, TEXT, target=LONG), stream)
+        np.testing.assert_allclose(got, expected, atol=TOLERANCE, rtol=0)
+
+
 @pytest.fixture
 def wide_window(tmp_path):
     """A Mistral whose window is longer than any text here: every causal key is visible."""
