@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 ROOT = Path(__file__).resolve().parent.parent
 TEST_SECONDS = 120
 GPU_TEST_SECONDS = 600
+FILES_A_THAW = 8
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,20 +56,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: "browser" in item.path.relative_to(ROOT).parts)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def thaw() -> Iterator[None]:
-    """Lets the engines of a file go: an engine takes what it has loaded out of the collector's sight.
+@pytest.fixture(scope="session")
+def files() -> Iterator[int]:
+    """Counts a process's files of tests."""
+    return itertools.count()
 
-    What is there before a file's first test is taken out of sight too: else every load in it, and every page that
-    Streamlit has run, would have torch and all the tests walked through.
+
+@pytest.fixture(scope="module", autouse=True)
+def thaw(files: Iterator[int]) -> None:
+    """Lets the engines of past files go, now and then: an engine takes what it has loaded out of the collector's sight.
+
+    Each time, torch and all the tests are walked through, which takes longer than most files; what stays is put out of
+    sight again, so that loads and pages do not walk through it either.
     """
-    if gc.get_freeze_count() == 0:
+    if next(files) % FILES_A_THAW == 0:
+        gc.unfreeze()
         gc.collect()
         gc.freeze()
-    frozen = gc.get_freeze_count()
-    yield
-    if gc.get_freeze_count() > frozen:
-        gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
