@@ -57,19 +57,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def files() -> Iterator[int]:
+def files_begun() -> Iterator[int]:
     """Counts a process's files of tests."""
     return itertools.count()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def thaw(files: Iterator[int]) -> None:
+def thaw(files_begun: Iterator[int]) -> None:
     """Lets the engines of past files go, now and then: an engine takes what it has loaded out of the collector's sight.
 
     Each time, torch and all the tests are walked through, which takes longer than most files; what stays is put out of
     sight again, so that loads and pages do not walk through it either.
     """
-    if next(files) % FILES_A_THAW == 0:
+    if next(files_begun) % FILES_A_THAW == 0:
         gc.unfreeze()
         gc.collect()
         gc.freeze()
