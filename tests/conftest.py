@@ -26,7 +26,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 ROOT = Path(__file__).resolve().parent.parent
 TEST_SECONDS = 120
 GPU_TEST_SECONDS = 600
-FILES_A_THAW = 8
+FILES_A_THAW = 24
 
 
 def pytest_configure(config: pytest.Config) -> None:
