@@ -36,10 +36,6 @@ class Drawn:
 
 def show(pictures: Sequence[Drawn], *, per_row: int = 2) -> None:
     """Pictures under their titles, side by side; on a narrow screen below each other."""
-    if per_row == 1:  # without a column around each: the browser visits every block at every move of a slider
-        for drawn in pictures:
-            _one(drawn, width="stretch")
-        return
     for first in range(0, len(pictures), per_row):
         row = pictures[first:first + per_row]
         with st.container(key=f"columns-{row[0].name}"):
