@@ -74,8 +74,8 @@ def keys(page, pressed: Sequence[str], selectors: list[str]) -> list[float]:
 
 
 def slider(page, key: str, selectors: list[str]) -> list[float]:
-    """Seconds of each of REPEATS moves of the slider `key` to the right, the first left out."""
-    return moves(page, key, ["ArrowRight"] * REPEATS, selectors)
+    """Seconds of each of REPEATS moves of the slider `key` to the right and as many back, the first left out."""
+    return moves(page, key, ["ArrowRight"] * REPEATS + ["ArrowLeft"] * REPEATS, selectors)
 
 
 def moves(page, key: str, pressed: Sequence[str], selectors: list[str]) -> list[float]:

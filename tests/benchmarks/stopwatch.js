@@ -30,7 +30,14 @@
     },
   };
 
-  /** Arms the watch: it starts with the next event of `type`, and stops when every one of `names` has changed. */
+  const everything = { subtree: true, childList: true, characterData: true, attributes: true };
+
+  /**
+   * Arms the watch: it starts with the next event of `type`, and stops when every one of `names` has changed.
+   *
+   * It looks when the page has changed, not in every frame: a frame asked for is a frame painted, in the time that is
+   * measured.
+   */
   window.stopwatch = (type, names) => {
     const before = names.map((name) => signatures[name]());
     window.stopped = null;
@@ -38,14 +45,20 @@
       if (event.key !== undefined && event.key !== "Enter") return;
       window.removeEventListener(type, start, true);
       const started = event.timeStamp;
+      const observer = new MutationObserver(() => look());
       const look = () => {
         const after = names.map((name) => signatures[name]());
         if (after.every((value, i) => value && value !== before[i])) {
-          // The frame after the next has been shown to the eye.
+          observer.disconnect();
+          // The next frame shows it; when the one after begins, it has been shown.
           requestAnimationFrame(() => requestAnimationFrame((now) => { window.stopped = now - started; }));
-        } else requestAnimationFrame(look);
+          return;
+        }
+        // Each shadow root is a page of its own to an observer; a component made anew has another one.
+        for (const element of Object.values(known)) if (element) observer.observe(element.getRootNode(), everything);
       };
-      requestAnimationFrame(look);
+      observer.observe(document, everything);
+      look();
     };
     window.addEventListener(type, start, true);
     return before;

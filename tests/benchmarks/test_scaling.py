@@ -40,7 +40,8 @@ def test_n_moved_with_its_curve_over_every_d_k(page, report):
     # A sweep over all d_k, where nobody asked for this n before.
     page.locator(".st-key-n").get_by_role("slider").press("Home")
     page.wait_for_timeout(2_000)
-    found = repaint.slider(page, "n", [".st-key-picture-chance-over-d-head", ".st-key-picture-chance-row"])
+    found = repaint.moves(page, "n", ["ArrowRight"] * repaint.REPEATS,
+                          [".st-key-picture-chance-over-d-head", ".st-key-picture-chance-row"])
 
     def sweep() -> None:
         for d_head in 2 ** np.arange(2, 10.5, 0.5):

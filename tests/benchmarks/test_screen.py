@@ -113,7 +113,7 @@ def waited(page, app: App, event: str, names: list[str], act: Callable[[], None]
     page.evaluate("([event, names]) => window.stopwatch(event, names)", [event, names])
     app_before, browser_before = processor_seconds(app.pid), browser_seconds(page)
     act()
-    page.wait_for_function("window.stopped !== null")
+    page.wait_for_function("window.stopped !== null", polling=100)
     app_after, browser_after = processor_seconds(app.pid), browser_seconds(page)
     milliseconds = page.evaluate("window.stopped")
     page.wait_for_selector(SETTLED, state="attached")
