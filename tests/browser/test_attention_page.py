@@ -230,7 +230,8 @@ def test_exports_of_the_open_head_with_and_without_its_sink(page, app_url, settl
 def test_markup_in_the_text_stays_text(page, app_url, settled):
     first, *others = ["<script>document.title='gone'</script>", "我</s>喜欢<b>吃</b>",
                       "<pad> **x** $x$ `y` -> www.example.com"]
-    visit(page, app_url, settled, text=first)
+    # The output shown is the target, so that there is markup in it.
+    visit(page, app_url, settled, text=first, target="a <b>pot</b> -> www.example.com")
     text_stays_text(page, first)
     for text in others:
         look_inside(page, text)
@@ -244,7 +245,9 @@ def text_stays_text(page, text: str) -> None:
     assert page.get_by_label("Sentence").input_value() == text
     page.wait_for_function("document.title.startsWith('Attention')")
     assert page.locator(".st-key-output script, .st-key-tokens script, .st-key-output b").count() == 0
-    assert page.locator(".st-key-output a").count() == 0 and "→" not in page.locator(".st-key-output").inner_text()
+    assert page.locator(".st-key-output a").count() == 0
+    shown = page.locator(".st-key-output").inner_text().replace("\N{WORD JOINER}", "")
+    assert "a <b>pot</b> -> www.example.com" in shown
 
 
 def name_model(page, name: str) -> None:
