@@ -29,6 +29,8 @@ SYMBOLS: dict[State, str] = {"with": "circle", "without": "diamond", "chosen": "
 DASHES: dict[State, str] = {"with": "solid", "without": "dash", "chosen": "dot"}
 PATTERNS: dict[State, str] = {"with": "", "without": "/", "chosen": "."}
 BINS = 61
+#: Opacity of a filled area under a curve, as the last two digits of a colour.
+HALF = "8c"
 #: Keys of a row drawn as bars of their own.
 MOST_BARS = 64
 HEIGHT, ROW_HEIGHT = 280, 34
@@ -68,8 +70,9 @@ def histogram(scores: np.ndarray, *, variance: float, reach: float, state: State
     centres = (edges[1:] + edges[:-1]) / 2
     curve = np.exp(-centres**2 / (2 * variance)) / (spread * np.sqrt(2 * np.pi))
     return Panel([
-        {"type": "bar", "x": centres, "y": density, "width": np.diff(edges),
-         "marker": {"color": COLOURS[theme][state], "opacity": 0.55},
+        {"type": "scatter", "mode": "lines", "x": centres, "y": density, "fill": "tozeroy",
+         "fillcolor": COLOURS[theme][state] + HALF,
+         "line": {"shape": "hvh", "color": COLOURS[theme][state], "width": 0, "simplify": False},
          "hovertemplate": f"{escape(texts['score'])} %{{x:.2f}}<br>{escape(texts['density'])} %{{y:.3g}}"
                           "<extra></extra>"},
         {"type": "scatter", "x": centres, "y": curve, "mode": "lines", "name": escape(texts["theory"]),

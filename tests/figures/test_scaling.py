@@ -23,9 +23,10 @@ def curves(**rest) -> go.Figure:
 def test_the_histogram_is_a_density_under_the_normal_curve():
     scores = np.random.default_rng(0).normal(0, 8, 200_000)
     figure = beside(scaling.histogram(scores, variance=64.0, reach=40.0, state="without", texts=TEXTS))
-    bars, curve = figure.data
-    assert (bars.y * bars.width).sum() == pytest.approx(1, abs=1e-3)
-    np.testing.assert_allclose(bars.y, curve.y, atol=0.12 * curve.y.max())
+    steps, curve = figure.data
+    assert (steps.y * np.diff(steps.x)[0]).sum() == pytest.approx(1, abs=1e-3)
+    np.testing.assert_allclose(steps.y, curve.y, atol=0.12 * curve.y.max())
+    assert (steps.line.shape, steps.fill) == ("hvh", "tozeroy")
     assert curve.y.max() == pytest.approx(1 / (8 * np.sqrt(2 * np.pi)), rel=1e-3)
     assert tuple(figure.layout.xaxis.range) == (-40, 40)
 
@@ -33,7 +34,7 @@ def test_the_histogram_is_a_density_under_the_normal_curve():
 def test_a_narrow_histogram_keeps_its_bins_on_a_wide_axis():
     scores = np.random.default_rng(0).normal(0, 1, 50_000)
     figure = beside(scaling.histogram(scores, variance=1.0, reach=128.0, state="with", texts=TEXTS))
-    assert figure.data[0].width[0] < 0.2 and np.count_nonzero(figure.data[0].y) > 40
+    assert np.diff(figure.data[0].x)[0] < 0.2 and np.count_nonzero(figure.data[0].y) > 40
 
 
 def test_a_row_is_drawn_key_by_key_from_zero_to_one():
