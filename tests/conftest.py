@@ -25,7 +25,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parent.parent
 TEST_SECONDS = 120
-GPU_TEST_SECONDS = 600
+#: Where a marker says that more is asked for: of a browser's walk, 40 s on an idle machine.
+LONGER = {"gpu": 600, "browser": 300}
 FILES_A_THAW = 24
 
 
@@ -51,8 +52,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.pluginmanager.hasplugin("timeout"):
         for item in items:
             if item.get_closest_marker("timeout") is None:
-                seconds = GPU_TEST_SECONDS if item.get_closest_marker("gpu") else TEST_SECONDS
-                item.add_marker(pytest.mark.timeout(seconds))
+                seconds = [TEST_SECONDS, *(LONGER[name] for name in LONGER if item.get_closest_marker(name))]
+                item.add_marker(pytest.mark.timeout(max(seconds)))
     items.sort(key=lambda item: "browser" in item.path.relative_to(ROOT).parts)
 
 
